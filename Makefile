@@ -1,0 +1,50 @@
+# `make run` and `make test` are all the set-up there is. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+PY := .venv/bin/python
+
+# Handed on to `manage.py up` when given: make run PORT=8001 NODES=5 SYMBOLS=50 SEED=7
+UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
+              $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(SEED),--seed $(SEED))
+# make test T="tests/unit -k ledger"
+T ?= tests
+
+.PHONY: help setup setup-dev run test check format lock clean-data
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## make .venv with what it takes to run
+	@$(PYTHON) tools/environment.py
+
+setup-dev: ## ... and to test and check
+	@$(PYTHON) tools/environment.py --dev
+
+run: setup ## the whole market; PORT=8000 NODES=3 SYMBOLS=10 SEED=1
+	@exec $(PY) manage.py up $(UP_OPTIONS)
+
+test: setup-dev ## all tests that need no browser
+	@exec $(PY) -m pytest $(T)
+
+check: setup-dev ## lint, types, import rules, migrations
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy .
+	.venv/bin/lint-imports --no-cache
+	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py check --fail-level WARNING
+
+format: setup-dev ## let ruff put the code in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: ## pin anew what pyproject.toml asks for (needs uv)
+	uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
+	uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --output-file requirements-dev.txt \
+	  --group dev --constraint requirements.txt pyproject.toml
+
+clean-data: setup ## remove var/: the database, logs, logins
+	@$(PY) manage.py cleandata

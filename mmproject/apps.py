@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class MmprojectConfig(AppConfig):
+    name = "mmproject"
+    label = "mmproject"

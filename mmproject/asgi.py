@@ -1,0 +1,23 @@
+"""HTTP and WebSocket, as Daphne serves them."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mmproject.settings")
+os.environ.setdefault("MM_DB_POOL_SIZE", "10")  # requests run in threads that come and go: they share a pool
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()  # first: it loads the apps that the imports below need
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+
+from console.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

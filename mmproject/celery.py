@@ -1,0 +1,69 @@
+"""Celery: the exchange's clock and external orders, and the second sweeper.
+
+Nothing here may matter twice or never: each task computes from the tables what is due. So messages expire (queues
+stay bounded while no worker runs), and a lost one is made good by the next.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mmproject.settings")
+os.environ.setdefault("MM_DB_POOL_SIZE", "4")
+
+from celery import Celery
+
+from mmproject.conf import conf
+from mmproject.db import connect_url
+
+SWEEP_INTERVAL_S = 1.0
+EXPIRES_TICKS = 5  # a message older than this many of its intervals is dropped unread
+VISIBILITY_TIMEOUT_S = 30  # a task taken by a worker that died is run again after it
+POLL_INTERVAL_S = 0.25  # only when a notification was missed
+
+app = Celery("market")
+
+if conf.broker_url:
+    app.conf.broker_url = conf.broker_url
+else:
+    # pgmq takes the whole connection string as an option; the address itself then carries no password.
+    app.conf.broker_url = "pgmq://"
+    app.conf.broker_transport_options = {
+        "conn_string": connect_url("exchange"),
+        "init_extension": False,
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "wait_time_seconds": 0,
+        "use_notify": True,
+        "notify_throttle_interval_ms": 0,
+        "polling_interval": POLL_INTERVAL_S,
+        "pool_timeout": 5,
+    }
+
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=4,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,  # mmproject.logs has set it up
+    worker_enable_remote_control=False,  # no fan-out queues in the database that nobody reads
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # the database comes back; so do we
+    task_default_queue="mm_tasks",
+    timezone="UTC",
+    beat_schedule_filename=str(conf.var / "run" / "beat-schedule"),
+    beat_max_loop_interval=1,
+    beat_schedule={
+        "tick": {
+            "task": "exchange.tasks.tick",
+            "schedule": conf.tick_ms / 1000,
+            "options": {"expires": EXPIRES_TICKS * conf.tick_ms / 1000},
+        },
+        "sweep": {
+            "task": "authority.tasks.sweep",
+            "schedule": SWEEP_INTERVAL_S,
+            "options": {"expires": EXPIRES_TICKS * SWEEP_INTERVAL_S},
+        },
+    },
+)
+app.autodiscover_tasks()

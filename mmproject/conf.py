@@ -1,0 +1,92 @@
+"""Settings of the project, read once from the environment and checked; README has the table.
+
+`conf` is the one instance. A value that cannot be used raises ConfError, whose text names the variable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from environs import Env, EnvError, validate
+
+from mmproject.errors import ConfError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SYMBOLS_MAX = 10_000  # the most that the assignment and the page were measured with
+NODES_MAX = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conf:
+    """Every setting. Times are in milliseconds and say so."""
+
+    var: Path  # everything that is written at run time lies below it
+    database_url: str  # empty: the embedded server, or what `up` wrote for commands run by hand
+    broker_url: str  # empty: pgmq in the same database
+    secret_key: str  # empty: a random one, kept below var
+    host: str
+    port: int
+    nodes: int
+    symbols: int
+    seed: int
+    tick_ms: int  # one step of the exchange's clock
+    lease_ttl_ms: int
+    renew_interval_ms: int
+    belief_margin_ms: int  # a node stops trusting its leases this long before they end
+    quote_validity_ms: int  # a quote that nobody refreshes lapses after it
+    quote_refresh_ms: int  # a quote is replaced at least this often (I11 allows 5 s)
+    allowed_hosts: tuple[str, ...]
+    debug: bool
+    log_level: str
+    process: str  # name of this process in logs and in pg_stat_activity
+    pool_size: int  # connections in Django's pool; 0 = one plain connection per thread
+
+    def __post_init__(self) -> None:
+        if self.renew_interval_ms + self.belief_margin_ms >= self.lease_ttl_ms:
+            raise ConfError(
+                "MM_RENEW_INTERVAL_MS + MM_BELIEF_MARGIN_MS must be less than MM_LEASE_TTL_MS,"
+                " or a healthy node would stop trusting its leases between two renewals"
+            )
+        if self.quote_refresh_ms >= self.quote_validity_ms:
+            raise ConfError("MM_QUOTE_REFRESH_MS must be less than MM_QUOTE_VALIDITY_MS, or quotes would lapse")
+
+
+def load() -> Conf:
+    """Read the environment. Raises ConfError."""
+    env = Env()
+
+    def integer(name: str, default: int, low: int, high: int) -> int:
+        return env.int(name, default, validate=validate.Range(low, high))
+
+    try:
+        return Conf(
+            var=Path(env.str("MM_VAR", "") or ROOT / "var").absolute(),
+            database_url=env.str("DATABASE_URL", "").strip(),
+            broker_url=env.str("CELERY_BROKER_URL", "").strip(),
+            secret_key=env.str("MM_SECRET_KEY", ""),
+            host=env.str("MM_HOST", "127.0.0.1"),
+            port=integer("MM_PORT", 8000, 1, 65_535),
+            nodes=integer("MM_NODES", 3, 0, NODES_MAX),
+            symbols=integer("MM_SYMBOLS", 10, 1, SYMBOLS_MAX),
+            seed=integer("MM_SEED", 1, 0, 2**31 - 1),
+            tick_ms=integer("MM_TICK_MS", 1000, 50, 60_000),
+            lease_ttl_ms=integer("MM_LEASE_TTL_MS", 3000, 500, 600_000),
+            renew_interval_ms=integer("MM_RENEW_INTERVAL_MS", 1000, 50, 300_000),
+            belief_margin_ms=integer("MM_BELIEF_MARGIN_MS", 300, 0, 60_000),
+            quote_validity_ms=integer("MM_QUOTE_VALIDITY_MS", 8000, 500, 600_000),
+            quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 4000, 100, 300_000),
+            allowed_hosts=tuple(env.list("MM_ALLOWED_HOSTS", [])),
+            debug=env.bool("MM_DEBUG", False),
+            log_level=env.str(
+                "MM_LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+            ),
+            process=env.str("MM_PROCESS", "manage"),
+            pool_size=integer("MM_DB_POOL_SIZE", 0, 0, 100),
+        )
+    except EnvError as error:
+        raise ConfError(str(error)) from error
+
+
+conf = load()

@@ -1,0 +1,64 @@
+"""Structured logs: one JSON object a line on stdout, which the supervisor writes to var/log and rotates.
+
+At a terminal the same events are shown for people. Uncaught exceptions and other libraries' records come out in
+the same form.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import sys
+from typing import Any
+
+import structlog
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+# These say each request, frame or query at INFO.
+_QUIET = ("twisted", "daphne.http_protocol", "daphne.ws_protocol", "asyncio", "axes", "urllib3", "kombu", "amqp")
+
+
+def configure(options: dict[str, Any]) -> None:
+    """Set up logging for this process; `options` is settings.LOGGING (level, process)."""
+    renderer: list[Any]
+    if sys.stderr.isatty():
+        renderer = [structlog.dev.ConsoleRenderer()]
+    else:
+        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    process = options["process"]
+
+    def add_process(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        event["process"] = process
+        return event
+
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, add_process, *renderer],
+    )
+    # stderr, because a command's stdout belongs to its answer (`--json` prints one document and nothing else).
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(options["level"])
+    for name in _QUIET:
+        logging.getLogger(name).setLevel("WARNING")
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
