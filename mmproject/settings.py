@@ -14,6 +14,7 @@ from mmproject.db import PSYCOPG_OPTIONS, Role, connect_url
 from mmproject.errors import NoDatabase
 from mmproject.secrets import kept_secret
 
+BASE_DIR = ROOT
 DEBUG = conf.debug
 SECRET_KEY = conf.secret_key or kept_secret(conf.var, "django")
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *conf.allowed_hosts]
