@@ -83,7 +83,7 @@ _NAMED: Final[tuple[_Row, ...]] = (
     ("VICTOR", "0.0001", "100", "0.0924", 350, 3, 4, 2500, 30000, "0.6"),
     ("WHISKEY", "0.25", "5", "86.75", 140, 2, 2, 25, 350, "0.5"),
     ("XRAY", "0.01", "0.001", "351.08", 280, 30, 36, 2000, 24000, "0.9"),
-    ("YANKEE", "0.01", "1000", "0.37", 400, 2, 2, 15, 200, "0.3"),
+    ("YANKEE", "0.001", "1000", "0.370", 400, 2, 2, 15, 200, "0.3"),
     ("ZULU", "0.02", "20", "22.44", 90, 2, 3, 45, 750, "0.6"),
 )
 
@@ -107,7 +107,7 @@ _CHARACTERS: Final[tuple[_Character, ...]] = (
 
 
 def catalogue(count: int) -> list[SymbolSpec]:
-    """The first `count` symbols. A longer catalogue begins with a shorter one: more symbols never change others."""
+    """The first `count` symbols. A longer catalogue begins with the shorter one: nothing listed changes."""
     if not 1 <= count <= SYMBOLS_MAX:
         raise ValueError(f"a market has 1 to {SYMBOLS_MAX} symbols, not {count}")
     named = [_named(row) for row in _NAMED[:count]]
@@ -134,9 +134,7 @@ def _named(row: _Row) -> SymbolSpec:
 def _generated(number: int) -> SymbolSpec:
     """The symbol with that number in the catalogue, drawn from its number alone."""
     draw = blake2b(str(number).encode(), digest_size=32, person=b"mm-catalogue").digest()
-    tick, lot, lowest, width, volatility, half_spread, skew, size, limit = _CHARACTERS[
-        draw[0] % len(_CHARACTERS)
-    ]
+    tick, lot, lowest, width, volatility, half_spread, skew, size, limit = _CHARACTERS[draw[0] % len(_CHARACTERS)]
     tick_size, lot_size = Decimal(tick), Decimal(lot)
     scale_pct = 50 + draw[1] % 151  # sizes from half to twice the character's
     return SymbolSpec(

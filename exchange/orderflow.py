@@ -184,7 +184,7 @@ def _order_draw(seed: int, symbol: str, step: int, index: int) -> bytes:
 
 
 def _lots(draw: bytes, quote_lots: int) -> int:
-    """The size in lots: 3 in 4 up to a quarter of a quote, 1 in 5 up to a whole one, 1 in 20 up to 2.5 quotes."""
+    """The size in lots: 3 in 4 up to a quarter of a quote, 1 in 5 up to a whole one, else up to 2.5."""
     size = int.from_bytes(draw[6:10], "big")
     if draw[5] < 192:
         return 1 + size % max(quote_lots // 4, 1)
