@@ -1,0 +1,61 @@
+"""SQL functions as migration operations.
+
+A function lives in `<app>/sql/<name>.sql`, is owned by its component's role, and may be executed by the
+roles named here and nobody else. An applied file is never edited: add the next version beside it.
+"""
+
+from __future__ import annotations
+
+from django.db.migrations import RunSQL
+from django.db.models import Func, TextField
+
+from mmproject.conf import ROOT
+
+ROLES = ("mm_exchange", "mm_ledger", "mm_authority", "mm_node", "mm_console")
+
+
+def sql_function(name: str, *, owner: str | None = None, execute: tuple[str, ...] = ()) -> RunSQL:
+    """The operation that creates `<app>/sql/<name>.sql`, where `name` starts with the app's label.
+
+    `owner` is the role whose rights a SECURITY DEFINER function has; without one the migrating role owns it
+    (trigger functions and constants, which need no rights). `execute` lists the roles that may call it.
+    """
+    app = name.split("_", 1)[0]
+    body = (ROOT / app / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    statements = [body, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC;"]
+    if execute:
+        statements.append(f"GRANT EXECUTE ON FUNCTION {name} TO {', '.join(execute)};")
+    if owner:
+        # Taking ownership needs CREATE on the schema for that moment only.
+        statements += [
+            f"GRANT CREATE ON SCHEMA public TO {owner};",
+            f"ALTER FUNCTION {name} OWNER TO {owner};",
+            f"REVOKE CREATE ON SCHEMA public FROM {owner};",
+        ]
+    return RunSQL("\n".join(statements), reverse_sql=f"DROP FUNCTION IF EXISTS {name};")
+
+
+def append_only(table: str) -> RunSQL:
+    """The operation that makes every UPDATE, DELETE and TRUNCATE of `table` fail, whoever tries."""
+    return RunSQL(
+        f"""
+        CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON {table}
+            FOR EACH ROW EXECUTE FUNCTION journal_append_only_v1();
+        CREATE TRIGGER append_only_table BEFORE TRUNCATE ON {table}
+            FOR EACH STATEMENT EXECUTE FUNCTION journal_append_only_v1();
+        """,
+        reverse_sql=f"DROP TRIGGER append_only_row ON {table}; DROP TRIGGER append_only_table ON {table};",
+    )
+
+
+class ClockTimestamp(Func):
+    """`clock_timestamp()`: the moment itself, where `now()` would be the transaction's start."""
+
+    function = "clock_timestamp"
+
+
+class CurrentXid(Func):
+    """`pg_current_xact_id()`: the transaction that writes the row."""
+
+    function = "pg_current_xact_id"
+    output_field = TextField()
