@@ -1,0 +1,102 @@
+"""Fixtures. Every test that needs a database gets one of its own on a real server.
+
+The server is DATABASE_URL's, or a throwaway embedded one in a temporary folder. Its template database is migrated
+once; each test's is a copy of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+# Before anything reads the settings: tests neither see nor touch the system that may run in this clone.
+SERVER_URL = os.environ.pop("DATABASE_URL", "")
+for _name in [name for name in os.environ if name.startswith("MM_") and name != "MM_POSTGRES_USER"]:
+    del os.environ[_name]
+os.environ.pop("CELERY_BROKER_URL", None)
+FOLDER = Path(tempfile.mkdtemp(prefix="mm-test-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+os.environ["MM_VAR"] = str(FOLDER / "var")
+os.environ["DJANGO_SETTINGS_MODULE"] = "mmproject.settings"
+
+import django  # noqa: E402
+import pytest  # noqa: E402
+
+django.setup()
+
+from mmproject import provision  # noqa: E402
+from mmproject.conf import ROOT, conf  # noqa: E402
+from mmproject.postgres import Cluster, dropped, free_port  # noqa: E402
+from tests.support import Database, System, drop_database, running_system, scratch_database  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The admin's URL of the server that the scratch databases are made on."""
+    if SERVER_URL:
+        yield SERVER_URL
+        return
+    cluster = Cluster(FOLDER / "postgres", free_port(), "for tests only", fsync=False)
+    cluster.prepare()
+    log = (FOLDER / "postgres.log").open("w")
+    # The guard stops it even when pytest is killed.
+    guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT"]
+    account = [] if not dropped(cluster.account) else [str(cluster.account.uid), str(cluster.account.gid)]
+    process = subprocess.Popen(
+        [*guard, *account, "--", *cluster.command()], cwd=cluster.data, stdout=log, stderr=log, process_group=0
+    )
+    try:
+        yield cluster.url("postgres")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """Name of a migrated database without data, which nobody may connect to."""
+    from django.db import connections
+
+    name = f"mm_template_{os.getpid()}"
+    provision.set_up(provision.with_database(server, name), conf.var, market=None, broker=True)
+    connections["default"].close()
+    yield name
+    drop_database(server, name)
+
+
+@pytest.fixture
+def database(server: str, template: str) -> Iterator[Database]:
+    """A migrated database of the test's own, with a URL for each role."""
+    with scratch_database(server, conf.var, template) as made:
+        yield made
+
+
+@pytest.fixture
+def django_database(database: Database) -> Iterator[Database]:
+    """The same, and Django's ORM and test client use it with the console's rights, as Daphne does.
+
+    For more rights: `with django_database.django("admin"): ...`
+    """
+    with database.django("console"):
+        yield database
+
+
+@pytest.fixture
+def system() -> Iterator[Callable[..., System]]:
+    """Starts whole systems: `system(nodes=2, symbols=4, MM_TICK_MS="200")`; all are stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> System:
+            return stack.enter_context(running_system(**options))
+
+        yield start

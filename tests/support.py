@@ -1,0 +1,276 @@
+"""What tests share: waiting for a condition, scratch databases, and whole systems started and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import httpx
+import psutil
+import psycopg
+from psycopg import sql
+
+from mmproject import provision
+from mmproject.conf import ROOT
+from mmproject.db import Role
+from mmproject.postgres import free_port
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+POLL_S = 0.02
+START_TIMEOUT_S = 90  # a machine busy with other tests; the budget itself is asserted where it is the subject
+STOP_TIMEOUT_S = 10  # the contract's
+
+
+def eventually(
+    condition: Callable[[], T], timeout_s: float = 10, message: str = "", *, interval_s: float = POLL_S
+) -> T:
+    """Return what `condition` returns once that is true; fail with `message` after `timeout_s`.
+
+    An AssertionError or httpx.TransportError inside `condition` counts as not yet, and is shown if it stays.
+    """
+    deadline = time.monotonic() + timeout_s
+    last: object = None
+    while True:
+        try:
+            last = condition()
+            if last:
+                return last
+        except (AssertionError, httpx.TransportError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {message or condition}; last seen: {last!r}")
+        time.sleep(interval_s)
+
+
+@dataclass
+class Database:
+    """A scratch database, migrated, with the roles' URLs; dropped at the end, whoever is still connected."""
+
+    urls: dict[str, str]
+    _open: list[Connection] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return provision.database_name(self.urls["admin"])
+
+    def url(self, role: Role = "admin") -> str:
+        return self.urls[role]
+
+    def connect(self, role: Role = "admin") -> Connection:
+        """A connection in autocommit that is closed with the database. Every call opens a new one."""
+        connection = provision.connect(self.urls[role])
+        self._open.append(connection)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+
+    @contextmanager
+    def django(self, role: Role = "console") -> Iterator[None]:
+        """Django's default connection goes to this database, as `role`, in the meantime."""
+        from django.db import connections
+
+        before = provision.point_django_at(self.urls[role])
+        try:
+            yield
+        finally:
+            connections["default"].close()
+            connections.settings["default"].update(before)
+
+
+@contextmanager
+def scratch_database(server_url: str, var: Path, template: str) -> Iterator[Database]:
+    """A copy of `template` on the server of `server_url`."""
+    name = f"mm_test_{os.getpid()}_{secrets.token_hex(4)}"
+    with provision.connect(provision.with_database(server_url, "postgres")) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+    database = Database(provision.role_urls(provision.with_database(server_url, name), var))
+    try:
+        yield database
+    finally:
+        database.close()
+        drop_database(server_url, name)
+
+
+def drop_database(server_url: str, name: str) -> None:
+    with provision.connect(provision.with_database(server_url, "postgres")) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def environment(var: Path, **changes: str) -> dict[str, str]:
+    """The environment for a system of its own: nothing of the caller's MM_* settings, its own var."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MM_") or k == "MM_POSTGRES_USER"}
+    kept.pop("DATABASE_URL", None)
+    kept.pop("CELERY_BROKER_URL", None)
+    return {**kept, "MM_VAR": str(var), **changes}
+
+
+@dataclass
+class System:
+    """A `manage.py up` of its own: port, var folder and processes."""
+
+    var: Path
+    port: int
+    nodes: int
+    symbols: int
+    seed: int = 1
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    output: IO[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; with `wait`, return when /readyz answers. Its output is in `said()`."""
+        self.output = open(self.var.parent / f"{self.var.name}.out", "a")  # noqa: SIM115 - closed by stop
+        options = ["--port", str(self.port), "--nodes", str(self.nodes), "--symbols", str(self.symbols)]
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "up", *options, "--seed", str(self.seed)],
+            cwd=ROOT,
+            env=environment(self.var, **self.env),
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        if wait:
+            eventually(self.is_ready, START_TIMEOUT_S, f"the system is ready\n{self.said()}", interval_s=0.1)
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(f"`manage.py up` ended with {self.process.returncode}:\n{self.said()}")
+        return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+
+    def said(self) -> str:
+        """All that `up` has printed."""
+        return (self.var.parent / f"{self.var.name}.out").read_text()
+
+    def log(self, program: str) -> str:
+        return (self.var / "log" / f"{program}.log").read_text()
+
+    def pids(self) -> dict[str, int]:
+        """Pid of each running program by its name (postgres, daphne, worker, beat, node-1 ...)."""
+        from mmproject.supervision import running_pids
+
+        return running_pids(self.var)
+
+    def pid(self, program: str) -> int:
+        return eventually(lambda: self.pids().get(program), 20, f"{program} runs")
+
+    def signal(self, program: str, number: int = signal.SIGKILL) -> int:
+        """Send a signal to a program; returns the pid that got it."""
+        pid = self.pid(program)
+        os.kill(pid, number)
+        return pid
+
+    def urls(self) -> dict[str, str]:
+        """The roles' database URLs."""
+        urls: dict[str, str] = json.loads((self.var / "run" / "urls.json").read_text())
+        return urls
+
+    def connect(self, role: Role = "admin") -> Connection:
+        """A connection to its database in autocommit. The caller closes it."""
+        return provision.connect(self.urls()[role])
+
+    def operator(self) -> dict[str, str]:
+        """url, username, password and token of the first operator."""
+        credentials: dict[str, str] = json.loads((self.var / "operator.json").read_text())
+        return credentials
+
+    def client(self, *, token: bool = True) -> httpx.Client:
+        """An HTTP client of its API; the caller closes it."""
+        headers = {"Authorization": f"Bearer {self.operator()['token']}"} if token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+    def manage(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run another `manage.py` command against it, as a person would by hand."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=environment(self.var, **self.env, MM_PORT=str(self.port)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Every live process that belongs to it, found by its environment: also ones that nobody supervises."""
+        mark, found = f"MM_VAR={self.var}", []
+        for process in psutil.process_iter():
+            try:
+                environ = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
+                if mark in environ.split("\0") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (OSError, psutil.Error):
+                continue  # gone, or another user's
+        return found
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> float:
+        """Stop it as Ctrl-C does; returns the seconds it took. Fails after `timeout_s`, with nothing left alive."""
+        assert self.process is not None
+        started = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout_s)
+        finally:
+            took = time.monotonic() - started
+            self.kill_what_is_left()
+        return took
+
+    def kill_what_is_left(self) -> None:
+        for process in self.processes():
+            process.kill()
+        if self.process is not None:
+            self.process.wait(10)
+        if self.output is not None:
+            self.output.close()
+
+
+@contextmanager
+def running_system(
+    *, nodes: int = 1, symbols: int = 3, seed: int = 1, wait: bool = True, **env: str
+) -> Iterator[System]:
+    """A whole system in a folder of its own, on free ports, stopped and removed at the end.
+
+    It has its own embedded server, unless `env` gives it a DATABASE_URL.
+    """
+    with tempfile.TemporaryDirectory(prefix="mm-system-", ignore_cleanup_errors=False) as folder:
+        system = System(Path(folder) / "var", free_port(), nodes, symbols, seed, dict(env))
+        try:
+            system.start(wait=wait)
+            yield system
+        except BaseException:
+            show_logs(system)
+            raise
+        finally:
+            if system.process is not None and system.process.poll() is None:
+                system.stop(2 * STOP_TIMEOUT_S)
+            system.kill_what_is_left()
+
+
+def show_logs(system: System, lines: int = 15) -> None:
+    """Print the end of everything it wrote: pytest shows it with the failure."""
+    print(system.said())
+    for path in sorted((system.var / "log").glob("*.log")):
+        print(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
