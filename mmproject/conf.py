@@ -79,9 +79,7 @@ def load() -> Conf:
             quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 4000, 100, 300_000),
             allowed_hosts=tuple(env.list("MM_ALLOWED_HOSTS", [])),
             debug=env.bool("MM_DEBUG", False),
-            log_level=env.str(
-                "MM_LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
-            ),
+            log_level=env.str("MM_LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),
             process=env.str("MM_PROCESS", "manage"),
             pool_size=integer("MM_DB_POOL_SIZE", 0, 0, 100),
         )
