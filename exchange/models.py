@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Mod
+from django.db.models import Q
 
-from mmproject.fields import NumericField
-from mmproject.functions import ClockTimestamp
+from mmproject.fields import AmountField, NumericField, WordField
+from mmproject.functions import ClockTimestamp, check
 
 OPEN_STATUSES = ("resting", "partially_filled")
-
-
-def on_grid(column: str, grid: str) -> Q:
-    """`column` is a positive multiple of `grid`, or null. NaN and Infinity have no remainder of 0."""
-    exact = models.expressions.ExpressionWrapper(Mod(F(column), F(grid)), output_field=NumericField())
-    return Q(**{f"{column}__isnull": True}) | (
-        Q(**{f"{column}__gt": 0}) & Q(models.lookups.Exact(exact, models.Value(0, output_field=NumericField())))
-    )
 
 
 class Symbol(models.Model):
@@ -28,40 +19,26 @@ class Symbol(models.Model):
     """
 
     name = models.TextField(primary_key=True)
-    tick_size = NumericField()
-    lot_size = NumericField()
-    seed_price = NumericField()
+    tick_size = AmountField()
+    lot_size = AmountField()
+    seed_price = AmountField()
     volatility_bps = models.IntegerField()
     half_spread_ticks = models.IntegerField()
     skew_ticks = models.IntegerField()
-    quote_size = NumericField()
+    quote_size = AmountField()
     position_limit = NumericField()
     orders_per_step = NumericField()
     parameters_version = models.BigIntegerField(default=1, db_default=1)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(name__regex=r"^[A-Z][A-Z0-9]{0,15}$"), name="symbol_name"),
-            models.CheckConstraint(
-                condition=Q(tick_size__gt=0, tick_size__lte=10**6, lot_size__gt=0, lot_size__lte=10**9),
-                name="symbol_grid",
-            ),
-            models.CheckConstraint(condition=on_grid("seed_price", "tick_size"), name="symbol_seed_price_on_tick"),
-            models.CheckConstraint(condition=on_grid("quote_size", "lot_size"), name="symbol_quote_size_on_lot"),
-            models.CheckConstraint(
-                condition=Q(position_limit__gte=0, position_limit__lte=10**15), name="symbol_position_limit"
-            ),
-            models.CheckConstraint(
-                condition=Q(half_spread_ticks__gte=1, half_spread_ticks__lte=10_000),
-                name="symbol_half_spread",
-            ),
-            models.CheckConstraint(condition=Q(skew_ticks__gte=0, skew_ticks__lte=10_000), name="symbol_skew"),
-            models.CheckConstraint(
-                condition=Q(volatility_bps__gte=0, volatility_bps__lte=10_000), name="symbol_volatility"
-            ),
-            models.CheckConstraint(
-                condition=Q(orders_per_step__gte=0, orders_per_step__lte=100), name="symbol_orders_per_step"
-            ),
+            check("symbol_name", "name ~ '^[A-Z][A-Z0-9]{0,15}$'"),
+            check("symbol_on_grid", "mod(seed_price, tick_size) = 0 AND mod(quote_size, lot_size) = 0"),
+            check("symbol_position_limit", "position_limit >= 0 AND position_limit < 1e15"),
+            check("symbol_half_spread", "half_spread_ticks BETWEEN 1 AND 10000"),
+            check("symbol_skew", "skew_ticks BETWEEN 0 AND 10000"),
+            check("symbol_volatility", "volatility_bps BETWEEN 0 AND 10000"),
+            check("symbol_orders_per_step", "orders_per_step BETWEEN 0 AND 100"),
         ]
 
     def __str__(self) -> str:
@@ -80,8 +57,8 @@ class Clock(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(id=1), name="one_clock"),
-            models.CheckConstraint(condition=Q(orders_step__lte=F("step")), name="i15_orders_follow_the_clock"),
+            check("one_clock", "id = 1"),
+            check("i15_orders_follow_the_clock", "orders_step <= step"),
         ]
 
     def __str__(self) -> str:
@@ -92,14 +69,9 @@ class Price(models.Model):
     """The reference price of a symbol at the clock's step."""
 
     symbol = models.TextField(primary_key=True)
-    price = NumericField()
+    price = AmountField()
     step = models.BigIntegerField(default=0, db_default=0)
     at = models.DateTimeField(db_default=ClockTimestamp())
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(price__gt=0, price__lt=10**15), name="price_positive"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.price}"
@@ -115,17 +87,17 @@ class Quote(models.Model):
     """
 
     symbol = models.TextField(primary_key=True)
-    tick_size = NumericField()
-    lot_size = NumericField()
+    tick_size = AmountField()
+    lot_size = AmountField()
     quoting_enabled = models.BooleanField(default=True, db_default=True)
     epoch = models.BigIntegerField(default=0, db_default=0)
     holder = models.UUIDField(null=True)
     node = models.TextField(null=True)
     version = models.BigIntegerField(default=0, db_default=0)
-    bid_price = NumericField(null=True)
-    bid_quantity = NumericField(null=True)
-    ask_price = NumericField(null=True)
-    ask_quantity = NumericField(null=True)
+    bid_price = AmountField(null=True)
+    bid_quantity = AmountField(null=True)
+    ask_price = AmountField(null=True)
+    ask_quantity = AmountField(null=True)
     quote_epoch = models.BigIntegerField(null=True)
     quote_incarnation = models.UUIDField(null=True)
     quote_node = models.TextField(null=True)
@@ -137,32 +109,20 @@ class Quote(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=on_grid("bid_price", "tick_size"), name="quote_bid_on_tick"),
-            models.CheckConstraint(condition=on_grid("ask_price", "tick_size"), name="quote_ask_on_tick"),
-            models.CheckConstraint(condition=on_grid("bid_quantity", "lot_size"), name="quote_bid_on_lot"),
-            models.CheckConstraint(condition=on_grid("ask_quantity", "lot_size"), name="quote_ask_on_lot"),
-            models.CheckConstraint(
-                condition=Q(bid_price__isnull=True) | Q(ask_price__isnull=True) | Q(bid_price__lt=F("ask_price")),
-                name="quote_not_crossed",
+            check(
+                "quote_on_grid",
+                "mod(bid_price, tick_size) = 0 AND mod(ask_price, tick_size) = 0"
+                " AND mod(bid_quantity, lot_size) = 0 AND mod(ask_quantity, lot_size) = 0",
             ),
-            models.CheckConstraint(
-                condition=Q(bid_price__isnull=True, bid_quantity__isnull=True)
-                | Q(bid_price__isnull=False, bid_quantity__isnull=False),
-                name="quote_bid_whole",
+            check("quote_not_crossed", "bid_price < ask_price"),
+            check(
+                "quote_whole",
+                "num_nulls(bid_price, bid_quantity) <> 1 AND num_nulls(ask_price, ask_quantity) <> 1"
+                " AND num_nulls(quote_epoch, quote_incarnation, quote_node, arrival, published_at, valid_until)"
+                " IN (0, 6)"
+                " AND (published_at IS NOT NULL OR num_nonnulls(bid_price, ask_price) = 0)",
             ),
-            models.CheckConstraint(
-                condition=Q(ask_price__isnull=True, ask_quantity__isnull=True)
-                | Q(ask_price__isnull=False, ask_quantity__isnull=False),
-                name="quote_ask_whole",
-            ),
-            models.CheckConstraint(
-                condition=Q(published_at__isnull=False, valid_until__isnull=False, quote_epoch__isnull=False)
-                | Q(published_at__isnull=True, bid_price__isnull=True, ask_price__isnull=True),
-                name="quote_published_whole",
-            ),
-            models.CheckConstraint(
-                condition=Q(quoting_enabled=True) | Q(published_at__isnull=True), name="i12_kill_is_final"
-            ),
+            check("i12_kill_is_final", "quoting_enabled OR published_at IS NULL"),
         ]
 
     def __str__(self) -> str:
@@ -179,10 +139,10 @@ class QuoteVersion(models.Model):
     id = models.BigAutoField(primary_key=True)
     symbol = models.TextField()
     version = models.BigIntegerField()
-    bid_price = NumericField(null=True)
-    bid_quantity = NumericField(null=True)
-    ask_price = NumericField(null=True)
-    ask_quantity = NumericField(null=True)
+    bid_price = AmountField(null=True)
+    bid_quantity = AmountField(null=True)
+    ask_price = AmountField(null=True)
+    ask_quantity = AmountField(null=True)
     epoch = models.BigIntegerField()
     incarnation = models.UUIDField()
     node = models.TextField()
@@ -194,10 +154,10 @@ class QuoteVersion(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["symbol", "version"], name="quote_version_once"),
-            models.CheckConstraint(
-                condition=Q(withdrawn_reason__isnull=True, valid_until__isnull=False)
-                | Q(withdrawn_reason__isnull=False, bid_price__isnull=True, ask_price__isnull=True),
-                name="quote_version_kind",
+            check(
+                "quote_version_kind",
+                "CASE WHEN withdrawn_reason IS NULL THEN valid_until IS NOT NULL"
+                " ELSE num_nonnulls(bid_price, ask_price, valid_until) = 0 END",
             ),
         ]
 
@@ -215,44 +175,38 @@ class Order(models.Model):
     id = models.BigAutoField(primary_key=True)
     client_order_id = models.TextField(unique=True)
     symbol = models.TextField()
-    side = models.TextField()
-    type = models.TextField()
-    time_in_force = models.TextField()
-    price = NumericField(null=True)
-    quantity = NumericField()
+    side = WordField(domain="mm_side")
+    type = WordField(domain="mm_order_type")
+    time_in_force = WordField(domain="mm_time_in_force")
+    price = AmountField(null=True)
+    quantity = AmountField()
     filled_quantity = NumericField(default=0, db_default=0)
     filled_notional = NumericField(default=0, db_default=0)
-    status = models.TextField()
+    status = WordField(domain="mm_order_status")
     reject_code = models.TextField(null=True)
     fills = models.JSONField(default=list, db_default=[])
     first_answer = models.JSONField(null=True)
     step = models.BigIntegerField(null=True)
-    tick_size = NumericField()
-    lot_size = NumericField()
+    tick_size = AmountField()
+    lot_size = AmountField()
     created_at = models.DateTimeField(db_default=ClockTimestamp())
     updated_at = models.DateTimeField(db_default=ClockTimestamp())
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(side__in=["buy", "sell"]), name="order_side"),
-            models.CheckConstraint(
-                condition=Q(type="limit", price__isnull=False, time_in_force__in=["GTC", "IOC", "FOK"])
-                | Q(type="market", price__isnull=True, time_in_force__in=["IOC", "FOK"]),
-                name="order_type",
+            check(
+                "order_kind",
+                "(type = 'market') = (price IS NULL) AND (type = 'limit' OR time_in_force <> 'GTC')",
             ),
-            models.CheckConstraint(condition=on_grid("price", "tick_size"), name="order_price_on_tick"),
-            models.CheckConstraint(condition=on_grid("quantity", "lot_size"), name="order_quantity_on_lot"),
-            models.CheckConstraint(
-                condition=Q(filled_quantity__gte=0) & Q(filled_quantity__lte=F("quantity")),
-                name="i8_no_overfill",
-            ),
-            models.CheckConstraint(
-                condition=Q(status="filled", filled_quantity=F("quantity"))
-                | Q(status="partially_filled", filled_quantity__gt=0, time_in_force="GTC")
-                | Q(status="resting", filled_quantity=0, time_in_force="GTC")
-                | Q(status="cancelled")
-                | Q(status="rejected", filled_quantity=0, reject_code__isnull=False),
-                name="order_status",
+            check("order_on_grid", "mod(price, tick_size) = 0 AND mod(quantity, lot_size) = 0"),
+            check("i8_no_overfill", "filled_quantity >= 0 AND filled_quantity <= quantity"),
+            check(
+                "order_status",
+                "CASE status WHEN 'filled' THEN filled_quantity = quantity"
+                " WHEN 'resting' THEN filled_quantity = 0 AND time_in_force = 'GTC'"
+                " WHEN 'partially_filled' THEN filled_quantity > 0 AND time_in_force = 'GTC'"
+                " WHEN 'rejected' THEN filled_quantity = 0 AND reject_code IS NOT NULL"
+                " ELSE true END",
             ),
         ]
         indexes = [
@@ -274,8 +228,8 @@ class Trade(models.Model):
     trade_id = models.TextField(primary_key=True, db_collation="C")
     symbol = models.TextField()
     sequence = models.BigIntegerField()
-    price = NumericField()
-    quantity = NumericField()
+    price = AmountField()
+    quantity = AmountField()
     maker_order_id = models.TextField()
     taker_order_id = models.TextField()
     traded_at = models.DateTimeField(db_default=ClockTimestamp())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import F, Q, Value
-from django.db.models.functions import Cast, Concat, LPad, Round
 
-from mmproject.fields import NumericField, Xid8Field
-from mmproject.functions import ClockTimestamp, CurrentXid
+from mmproject.fields import AmountField, NumericField, WordField, Xid8Field
+from mmproject.functions import ClockTimestamp, CurrentXid, check
 
 
 class Fill(models.Model):
@@ -23,9 +21,9 @@ class Fill(models.Model):
     xid = Xid8Field(db_default=CurrentXid(), editable=False)
     symbol = models.TextField()
     sequence = models.BigIntegerField()
-    side = models.TextField()
-    price = NumericField()
-    quantity = NumericField()
+    side = WordField(domain="mm_side")
+    price = AmountField()
+    quantity = AmountField()
     client_order_id = models.TextField()
     quote_version = models.BigIntegerField()
     epoch = models.BigIntegerField()
@@ -42,18 +40,11 @@ class Fill(models.Model):
         indexes = [models.Index(fields=["xid", "fill_id"], name="fill_commit_order")]
         constraints = [
             # With the primary key this makes (symbol, sequence) unique without an index of its own.
-            models.CheckConstraint(
-                condition=Q(
-                    fill_id=Concat(
-                        F("symbol"),
-                        Value("-"),
-                        LPad(Cast(F("sequence"), models.TextField()), 12, Value("0")),
-                    )
-                ),
-                name="i7_fills_once",
+            check(
+                "i7_fills_once",
+                "sequence > 0 AND fill_id = symbol || '-' || lpad(sequence::text, 12, '0')",
             ),
-            models.CheckConstraint(condition=Q(side__in=["buy", "sell"]), name="fill_side"),
-            models.CheckConstraint(condition=Q(sequence__gt=0), name="fill_sequence_positive"),
+            check("i9_fair_fills", "mod(price, tick_size) = 0 AND mod(quantity, lot_size) = 0"),
         ]
 
     def __str__(self) -> str:
@@ -63,8 +54,8 @@ class Fill(models.Model):
 class Position(models.Model):
     """What the fills of a symbol add up to.
 
-    `cost` is the signed cost of what is open (quantity x average cost), so that
-    realised P&L = cash + cost holds exactly, whatever was rounded on the way. `version` counts the fills.
+    `cost` is the signed cost of what is open (quantity x average cost), so that realised P&L = cash + cost holds
+    exactly, whatever was rounded on the way (see the view exchange_position_marked). `version` counts the fills.
     """
 
     symbol = models.TextField(primary_key=True)
@@ -73,25 +64,11 @@ class Position(models.Model):
     cash = NumericField(default=0, db_default=0)
     version = models.BigIntegerField(default=0, db_default=0)
     updated_at = models.DateTimeField(db_default=ClockTimestamp())
-    average_cost = models.GeneratedField(
-        expression=models.Case(
-            models.When(quantity=0, then=Value(0, output_field=NumericField())),
-            default=Round(F("cost") / F("quantity"), 10),
-            output_field=NumericField(),
-        ),
-        output_field=NumericField(),
-        db_persist=True,
-    )
-    realised_pnl = models.GeneratedField(expression=F("cash") + F("cost"), output_field=NumericField(), db_persist=True)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(version__gte=0), name="position_version"),
-            # A flat position has no cost; NaN and Infinity fit neither branch.
-            models.CheckConstraint(
-                condition=Q(quantity=0, cost=0) | Q(quantity__gt=0, cost__gt=0) | Q(quantity__lt=0, cost__lt=0),
-                name="i6_positions_add_up",
-            ),
+            # A flat position has no cost.
+            check("i6_positions_add_up", "sign(quantity) = sign(cost) AND version >= 0"),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,8 @@ roles named here and nobody else. An applied file is never edited: add the next 
 from __future__ import annotations
 
 from django.db.migrations import RunSQL
-from django.db.models import Func, TextField
+from django.db.models import BooleanField, CheckConstraint, Func, TextField
+from django.db.models.expressions import RawSQL
 
 from mmproject.conf import ROOT
 
@@ -59,3 +60,9 @@ class CurrentXid(Func):
 
     function = "pg_current_xact_id"
     output_field = TextField()
+
+
+def check(name: str, sql: str) -> CheckConstraint:
+    """A CHECK constraint in SQL's own words. Null passes, as ever; `mod` stands for the percent sign."""
+    # The SQL is a constant of a model's definition; nothing of a user's comes near it.
+    return CheckConstraint(condition=RawSQL(sql, (), output_field=BooleanField()), name=name)  # noqa: S611

@@ -34,8 +34,8 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             """
             CREATE VIEW exchange_position_marked AS
-                SELECT p.symbol, p.quantity, p.average_cost, p.cash, p.realised_pnl,
-                       p.quantity * m.price - p.cost AS unrealised_pnl, p.version, p.updated_at, m.price AS mark_price
+                SELECT p.symbol, p.quantity, coalesce(round(p.cost / nullif(p.quantity, 0), 10), 0) AS average_cost,
+                       p.cash, p.cash + p.cost AS realised_pnl, p.quantity * m.price - p.cost AS unrealised_pnl, p.version, p.updated_at, m.price AS mark_price
                   FROM ledger_position p JOIN exchange_price m ON m.symbol = p.symbol;
             GRANT SELECT ON exchange_position_marked TO mm_exchange, mm_ledger, mm_authority, mm_node, mm_console;
             """,

@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 import mmproject.fields
 import mmproject.functions
+from mmproject.conf import ROOT
 
 
 class Migration(migrations.Migration):
@@ -12,6 +13,10 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
+        migrations.RunSQL(
+            (ROOT / "journal" / "sql" / "journal_domains_v1.sql").read_text(encoding="utf-8"),
+            reverse_sql="DROP DOMAIN mm_amount, mm_side, mm_order_type, mm_time_in_force, mm_order_status",
+        ),
         migrations.CreateModel(
             name="Activity",
             fields=[

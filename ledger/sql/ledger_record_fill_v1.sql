@@ -53,20 +53,24 @@ BEGIN
     v_position.cash := v_position.cash - v_signed * p_price;
     v_now := clock_timestamp();
 
-    INSERT INTO ledger_fill (fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,
-                             incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after)
-    VALUES (v_fill_id, p_symbol, p_sequence, p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch,
-            p_incarnation, p_node, v_now, p_tick_size, p_lot_size, v_position.quantity, v_position.cost, v_position.cash);
+    WITH fill AS (
+        INSERT INTO ledger_fill (fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,
+                                 incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after)
+        VALUES (v_fill_id, p_symbol, p_sequence, p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch,
+                p_incarnation, p_node, v_now, p_tick_size, p_lot_size, v_position.quantity, v_position.cost,
+                v_position.cash)
+    ), told AS (
+        INSERT INTO journal_activity (kind, symbol, node, data)
+        VALUES ('fill', p_symbol, p_node,
+                jsonb_build_object('fill_id', v_fill_id, 'side', p_side, 'price', trim_scale(p_price)::text,
+                                   'quantity', trim_scale(p_quantity)::text, 'client_order_id', p_client_order_id,
+                                   'quote_version', p_quote_version, 'epoch', p_epoch,
+                                   'position', trim_scale(v_position.quantity)::text))
+    )
     UPDATE ledger_position
        SET quantity = v_position.quantity, cost = v_position.cost, cash = v_position.cash, version = p_sequence,
            updated_at = v_now
      WHERE symbol = p_symbol;
-    INSERT INTO journal_activity (kind, symbol, node, data)
-    VALUES ('fill', p_symbol, p_node,
-            jsonb_build_object('fill_id', v_fill_id, 'side', p_side, 'price', trim_scale(p_price)::text,
-                               'quantity', trim_scale(p_quantity)::text, 'client_order_id', p_client_order_id,
-                               'quote_version', p_quote_version, 'epoch', p_epoch,
-                               'position', trim_scale(v_position.quantity)::text));
     RETURN 'recorded';
 END
 $$;
