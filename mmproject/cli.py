@@ -29,7 +29,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 from rich.console import Console
 
-from mmproject.db import Role, connect_url, described, sqlstate
+from mmproject.db import connect_url, described, sqlstate
 from mmproject.errors import UsageError, UserError
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -52,11 +52,11 @@ _SQL_ADVICE = {
 _SQL_USAGE = frozenset({"MM404", "MM422"})
 
 
-class MarketCommand(BaseCommand):
-    """A command of this project. Subclasses write `run`; `help` is its first line in `manage.py help`."""
+class Command(BaseCommand):
+    """A command of this project. `handle` raises UsageError for wrong use, UserError for what a person can understand."""
 
     epilog = ""  # examples, shown as written below the options
-    database_role: Role | None = "console"  # None: the command does without a database, or finds its own
+    needs_database = True  # False: the command does without one, or finds its own
     requires_system_checks: list[str] = []
     suppressed_base_arguments = {
         "--version",
@@ -79,17 +79,12 @@ class MarketCommand(BaseCommand):
             super().run_from_argv(argv)
             sys.stdout.flush()  # while a closed pipe can still be caught
 
-    def handle(self, *args: Any, **options: Any) -> str | None:
+    def execute(self, *args: Any, **options: Any) -> str | None:
         if "MM_LOG_LEVEL" not in os.environ:
             logging.getLogger().setLevel(logging.ERROR)
-        if self.database_role is not None:
-            connect_url(self.database_role)  # NoDatabase now, and not a failing query later
-        self.run(**options)
-        return None
-
-    def run(self, **options: Any) -> None:
-        """Do it. Raises UsageError for wrong use, UserError for a failure that a person can understand."""
-        raise NotImplementedError
+        if self.needs_database:
+            connect_url("console")  # NoDatabase now, and not a failing query later
+        return super().execute(*args, **options)
 
     def emit(self, document: Any) -> None:
         """Print the one JSON document."""
