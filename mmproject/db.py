@@ -73,7 +73,7 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def retry_pause_s(attempt: int) -> float:
-    """How long to wait before try `attempt` + 1: doubling, capped, with full jitter so that losers do not meet again."""
+    """Seconds to wait before the next try: doubling, capped, with full jitter so that losers do not meet again."""
     return random.uniform(0, min(RETRY_CAP_MS, RETRY_BASE_MS * 2**attempt)) / 1000
 
 

@@ -33,7 +33,7 @@ def main() -> None:
         os.setresuid(uid, uid, uid)
     # After the change of user, which would clear it.
     die_with_parent(signal.Signals[options[0]])
-    os.execv(program[0], program)
+    os.execv(program[0], program)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

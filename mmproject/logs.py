@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -34,7 +35,7 @@ def configure(options: dict[str, Any]) -> None:
         renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     process = options["process"]
 
-    def add_process(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def add_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
         return event
 

@@ -256,9 +256,9 @@ class Cluster:
             os.chown(password_file.name, self.account.uid, self.account.gid)
             where = "/proc/self/cwd" if self.account.uid != os.geteuid() else str(draft)
             sync = [] if self.fsync else ["--no-sync"]
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", *sync]
             done = subprocess.run(
-                [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_file.name}", *sync]
-                + ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"],
+                [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_file.name}", *options],
                 cwd=draft,
                 capture_output=True,
                 text=True,

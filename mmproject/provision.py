@@ -20,11 +20,12 @@ import psycopg
 from psycopg import sql
 
 from mmproject.db import PSYCOPG_OPTIONS, described
-from mmproject.errors import UserError
+from mmproject.errors import UsageError, UserError
 from mmproject.secrets import role_password
 
 LOGINS = {"console": "mm_console", "exchange": "mm_exchange", "node": "mm_node"}
 MINIMUM_VERSION = 15
+DEFAULT_SEED = 1
 SETUP_LOCK = (7000, 0)  # class and key; the other classes are in journal_lock_v1, which a new database has yet to get
 SETUP_LOCK_TIMEOUT = "120s"  # a first set-up of 10,000 symbols by another process is done by then
 SERVER_TIMEOUT_S = 60
@@ -59,7 +60,7 @@ class Market:
     """What the market is made with the first time."""
 
     symbols: int
-    seed: int
+    seed: int | None  # None: the one that the data has, or else DEFAULT_SEED
     tick_ms: int
 
 
@@ -195,6 +196,20 @@ def ensure_broker(connection: psycopg.Connection[Any]) -> None:
         connection.execute(sql.SQL("REVOKE CREATE ON DATABASE {} FROM mm_exchange").format(database))
 
 
+def checked_seed(connection: psycopg.Connection[Any], wanted: int | None) -> int:
+    """The seed to go on with. Raises UsageError when the data was made with another: a market has one for life."""
+    row = connection.execute("SELECT seed FROM exchange_clock").fetchone()
+    if row is None:
+        return DEFAULT_SEED if wanted is None else wanted
+    seed: int = row[0]
+    if wanted not in (None, seed):
+        raise UsageError(
+            f"the data was made with seed {seed}, and {wanted} is asked for: leave --seed out to go on with it,"
+            " or remove the data with `make clean-data`"
+        )
+    return seed
+
+
 def point_django_at(url: str) -> dict[str, Any]:
     """Make Django's default connection, in every thread of this process, go to `url`; returns what it was."""
     from django.db import connections
@@ -254,7 +269,8 @@ def set_up(admin_url: str, var: Path, *, market: Market | None, broker: bool, pr
             if market:
                 from exchange.services import ensure_market
 
-                ensure_market(symbols=market.symbols, seed=market.seed, tick_ms=market.tick_ms)
+                seed = checked_seed(connection, market.seed)
+                ensure_market(symbols=market.symbols, seed=seed, tick_ms=market.tick_ms)
     return urls
 
 

@@ -101,7 +101,7 @@ def _default_database() -> dict[str, Any]:
     try:
         return database(connect_url(_role()), pool_size=conf.pool_size)
     except NoDatabase:
-        # `check`, `makemigrations` and `help` need none. Port 9 (discard) answers nobody, should a query come after all.
+        # `check`, `makemigrations`, `help` need none. Port 9 (discard) answers nobody, should a query come after all.
         return database("postgresql://nobody@127.0.0.1:9/none")
 
 

@@ -35,7 +35,7 @@ STOP_TIMEOUT_S = 10  # the contract's
 
 
 def eventually(
-    condition: Callable[[], T], timeout_s: float = 10, message: str = "", *, interval_s: float = POLL_S
+    condition: Callable[[], T | None], timeout_s: float = 10, message: str = "", *, interval_s: float = POLL_S
 ) -> T:
     """Return what `condition` returns once that is true; fail with `message` after `timeout_s`.
 
