@@ -129,9 +129,7 @@ def external_orders(seed: int, spec: SymbolSpec, step: int) -> list[ExternalOrde
             eighths = kind.from_eighths + int.from_bytes(draw[2:4], "big") % kind.range_eighths
             # A half-spread below two ticks would round most limits to the reference itself.
             offset_ticks = eighths * max(spec.half_spread_ticks, 2) // 8
-            limit = on_grid(
-                max(reference_ticks + (offset_ticks if buys else -offset_ticks), 1), spec.tick_size
-            )
+            limit = on_grid(max(reference_ticks + (offset_ticks if buys else -offset_ticks), 1), spec.tick_size)
         flow.append(
             ExternalOrder(
                 client_order_id=order_id,
@@ -149,10 +147,7 @@ def external_orders(seed: int, spec: SymbolSpec, step: int) -> list[ExternalOrde
 
 def external_order_ids(seed: int, symbol: str, orders_per_step: Decimal, step: int) -> list[str]:
     """The ids of a step's orders, without their prices: what `verify` expects to find exactly once (I15)."""
-    return [
-        f"ext-{symbol}-{step:09d}-{index}"
-        for index in range(_orders_count(seed, symbol, orders_per_step, step))
-    ]
+    return [f"ext-{symbol}-{step:09d}-{index}" for index in range(_orders_count(seed, symbol, orders_per_step, step))]
 
 
 def _orders_count(seed: int, symbol: str, orders_per_step: Decimal, step: int) -> int:
@@ -196,7 +191,5 @@ def _lots(draw: bytes, quote_lots: int) -> int:
 @lru_cache(maxsize=65_536)
 def _drawn(seed: int, symbol: str, purpose: str, period: int, choices: tuple[int, ...]) -> int:
     """One of the choices, drawn for a whole period of steps; cached, because each of them asks again."""
-    draw = blake2b(
-        f"{seed}/{symbol}/{period}".encode(), digest_size=4, person=f"mm-{purpose}".encode()
-    ).digest()
+    draw = blake2b(f"{seed}/{symbol}/{period}".encode(), digest_size=4, person=f"mm-{purpose}".encode()).digest()
     return choices[int.from_bytes(draw, "big") % len(choices)]

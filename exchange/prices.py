@@ -78,9 +78,7 @@ def _new_path(seed: int, symbol: str) -> _Path:
     prefix = f"{seed}/{symbol}/"
     # A phase of its own per octave: else every octave of every symbol would turn at the same steps.
     phases = tuple(
-        int.from_bytes(
-            blake2b(f"{prefix}phase/{octave}".encode(), digest_size=4, person=b"mm-price").digest(), "big"
-        )
+        int.from_bytes(blake2b(f"{prefix}phase/{octave}".encode(), digest_size=4, person=b"mm-price").digest(), "big")
         & ((1 << octave) - 1)
         for octave in range(OCTAVES)
     )
@@ -100,9 +98,7 @@ def _noise(path: _Path, step: int) -> int:
         segment = segments[octave]
         if segment is None or segment[0] != index:
             left = (
-                segment[2]
-                if segment is not None and segment[0] + 1 == index
-                else _lattice(path.prefix, octave, index)
+                segment[2] if segment is not None and segment[0] + 1 == index else _lattice(path.prefix, octave, index)
             )
             segment = (index, left, _lattice(path.prefix, octave, index + 1))
             segments[octave] = segment

@@ -136,6 +136,7 @@ class Market:
         self.bid: QuoteSide | None = None
         self.ask: QuoteSide | None = None
         self.quote_version = 0
+        self.is_published = False
         self.fills: list[Fill] = []
         self.trades: list[Trade] = []
         self.position = Position()
@@ -156,9 +157,7 @@ class Market:
         assert client_order_id not in self.orders
         order = Order(client_order_id, side, type, time_in_force, price, quantity, self._next_arrival())
         self.orders[client_order_id] = order
-        makers = [
-            maker for maker in self._queue("sell" if side == "buy" else "buy") if order.accepts(_price(maker))
-        ]
+        makers = [maker for maker in self._queue("sell" if side == "buy" else "buy") if order.accepts(_price(maker))]
         if time_in_force == "FOK" and sum((maker.remaining for maker in makers), ZERO) < quantity:
             order.status, order.reject_code = "rejected", "fok_unfillable"
         elif type == "market" and not makers:
@@ -175,14 +174,13 @@ class Market:
         return order
 
     def cancel(self, client_order_id: str) -> str | None:
-        """Cancel an open order; the error's code when there is nothing to cancel."""
+        """Cancel what is left of an open order, once or again; the error's code when there is nothing to cancel."""
         order = self.orders.get(client_order_id)
         if order is None:
             return "unknown_order"
-        if not order.is_open:
-            return "not_open"
-        order.status = "cancelled"
-        return None
+        if order.is_open:
+            order.status = "cancelled"
+        return None if order.status == "cancelled" else "not_open"
 
     def replace_quote(
         self,
@@ -193,6 +191,7 @@ class Market:
     ) -> bool:
         """Publish a quote in place of the old one; answers whether it traded with resting orders at once."""
         self.quote_version += 1
+        self.is_published = True
         arrival = self._next_arrival()
         self.bid = self.ask = None
         if bid_price is not None and bid_quantity is not None:
@@ -206,7 +205,14 @@ class Market:
         return len(self.fills) > fills_before
 
     def withdraw_quote(self) -> None:
-        """Take the quote out of the book."""
+        """Take the quote out of the book for good, which is a version of its own."""
+        if self.is_published:
+            self.quote_version += 1
+        self.is_published = False
+        self.bid = self.ask = None
+
+    def lapse_quote(self) -> None:
+        """The quote has passed its valid_until: it is still the last one published, and trades no more."""
         self.bid = self.ask = None
 
     # The book

@@ -1,0 +1,454 @@
+"""The SQL of matching and ledger against the oracle: any sequence of commands, the same answers and the same books.
+
+Every example trades a symbol of its own in the test's one database, so that examples do not see each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from authority.assignment import assign
+from exchange.catalogue import SymbolSpec, catalogue
+from exchange.grid import on_grid
+from exchange.orderflow import ExternalCancel, external_orders
+from exchange.prices import reference_price
+from nodeagent.quoting import QuotingParameters, TwoSidedQuote, quote
+from tests.oracle import Market, Order, QuoteSide
+from tests.support import Database, eventually
+
+NODE = "node-1"
+TTL_MS = VALIDITY_MS = 86_400_000  # nothing expires by itself here
+TICK, LOT = Decimal("0.05"), Decimal("0.5")
+LIMIT_LOTS = 60
+# Costs stay below 10^4, where PostgreSQL divides to at least 16 decimals: rounding its quotient to 10 is then the same
+# as rounding the exact one, so that the oracle may be compared to the last digit.
+CENTRE_TICKS = 400
+
+Row = dict[str, Any]
+
+
+class Exchange:
+    """The database's functions as their callers use them, each through the role that has the right."""
+
+    def __init__(self, database: Database) -> None:
+        self.gateway = database.connect("console")
+        self.worker = database.connect("exchange")
+        self.node = database.connect("node")
+        self.reader = database.connect("admin")
+        self.incarnation: Any = self._one(
+            self.node, "SELECT incarnation FROM authority_register_v1(%s, %s)", NODE, TTL_MS
+        )
+        self.generation = 0
+        self.epochs: dict[str, int] = {}
+
+    @staticmethod
+    def _one(connection: psycopg.Connection[Any], query: str, *parameters: object) -> Any:
+        row = connection.execute(query, parameters).fetchone()
+        assert row is not None
+        return row[0]
+
+    def list(self, *specs: SymbolSpec) -> None:
+        """List symbols and give the node their leases."""
+        added = json.dumps([spec.as_json() for spec in specs])
+        assert self._one(self.worker, "SELECT exchange_add_symbols_v1(%s)", added) == len(specs)
+        names = [spec.name for spec in specs]
+        shares = assign(names, [NODE], {})
+        applied = "SELECT authority_apply_assignment_v1(%s, %s, %s, %s, %s, 'test')"
+        parameters = (self.generation, [NODE], list(shares), list(shares.values()), NODE)
+        assert self._one(self.node, applied, *parameters) == "applied"
+        self.generation += 1
+        acquire = "SELECT symbol, epoch, outcome FROM authority_acquire_v1(%s, %s)"
+        for symbol, epoch, outcome in self.node.execute(acquire, (self.incarnation, names)):
+            assert outcome == "granted"
+            self.epochs[symbol] = epoch
+
+    def submit(self, symbol: str, order: Order) -> Row:
+        given = (
+            order.client_order_id,
+            symbol,
+            order.side,
+            order.type,
+            order.time_in_force,
+            order.price,
+            order.quantity,
+        )
+        answer = self._one(self.gateway, "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s, %s)", *given)
+        assert isinstance(answer, dict)
+        return answer
+
+    def submit_batch(self, entries: list[dict[str, Any]]) -> list[Row]:
+        answers = self._one(self.worker, "SELECT exchange_submit_orders_v1(%s)", json.dumps(entries))
+        assert isinstance(answers, list)
+        return answers
+
+    def cancel(self, client_order_id: str) -> Row:
+        answer = self._one(self.gateway, "SELECT exchange_cancel_order_v1(%s)", client_order_id)
+        assert isinstance(answer, dict)
+        return answer
+
+    def replace(
+        self, quotes: dict[str, TwoSidedQuote], validity_ms: int = VALIDITY_MS
+    ) -> dict[str, tuple[str, Any, Any]]:
+        """Outcome, version and traded of each symbol."""
+        sides = list(quotes.values())
+        rows = self.node.execute(
+            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v1(%s, %s, %s, %s::numeric[],"
+            " %s::numeric[], %s::numeric[], %s::numeric[], %s)",
+            (
+                self.incarnation,
+                list(quotes),
+                [self.epochs[symbol] for symbol in quotes],
+                [side.bid_price for side in sides],
+                [side.bid_quantity for side in sides],
+                [side.ask_price for side in sides],
+                [side.ask_quantity for side in sides],
+                validity_ms,
+            ),
+        )
+        return {symbol: (outcome, version, traded) for symbol, outcome, version, traded in rows}
+
+    def set_quoting(self, symbol: str, enabled: bool) -> None:
+        self.gateway.execute("SELECT exchange_set_quoting_v1(%s, %s, 'test')", ([symbol], enabled))
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self.reader.execute(query, parameters).fetchall()
+
+
+@pytest.fixture
+def exchange(database: Database) -> Exchange:
+    return Exchange(database)
+
+
+# What the oracle holds, in the shape in which the database tells it
+
+
+def plain(value: Decimal) -> str:
+    """As the contract writes decimals: no exponent, no trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def answer_of(order: Order) -> Row:
+    average = None
+    if order.filled_quantity:
+        exact = order.filled_notional / order.filled_quantity
+        average = plain(exact.quantize(Decimal("1e-10"), rounding=ROUND_HALF_UP))
+    return {
+        "client_order_id": order.client_order_id,
+        "status": order.status,
+        "filled_quantity": plain(order.filled_quantity),
+        "remaining_quantity": plain(order.remaining),
+        "average_price": average,
+        "fills": [
+            {"fill_id": execution, "price": plain(price), "quantity": plain(quantity)}
+            for execution, price, quantity in order.executions
+        ],
+        "reject_code": order.reject_code,
+    }
+
+
+def compare_state(exchange: Exchange, market: Market, *, lapsed: bool = False) -> None:
+    """Quote and position: cheap enough to compare after each command."""
+    live = "bid_price, bid_quantity, ask_price, ask_quantity"
+    [(version, published, *sides)] = exchange.rows(
+        f"SELECT version, published_at IS NOT NULL, {live} FROM exchange_quote WHERE symbol = %s", market.symbol
+    )
+    assert (version, published) == (market.quote_version, market.is_published)
+    if not lapsed:  # a lapsed quote stays in its row until it is replaced
+        assert tuple(sides) == (*side_of(market.bid), *side_of(market.ask))
+    position = market.position
+    assert exchange.rows(
+        "SELECT quantity, cash, cost, cash + cost, version FROM ledger_position WHERE symbol = %s", market.symbol
+    ) == [(position.quantity, position.cash, position.cost, position.realised_pnl, position.version)]
+
+
+def side_of(side: QuoteSide | None) -> tuple[Decimal | None, Decimal | None]:
+    return (None, None) if side is None else (side.price, side.remaining)
+
+
+def compare_books(exchange: Exchange, market: Market) -> None:
+    """Every order, fill and trade."""
+    orders = exchange.rows(
+        "SELECT client_order_id, exchange_order_state_v1(client_order_id) FROM exchange_order WHERE symbol = %s",
+        market.symbol,
+    )
+    assert dict(orders) == {name: answer_of(order) for name, order in market.orders.items()}
+    fills = exchange.rows(
+        "SELECT fill_id, sequence, side, price, quantity, client_order_id, quote_version, quantity_after, cost_after,"
+        " cash_after FROM ledger_fill WHERE symbol = %s ORDER BY sequence",
+        market.symbol,
+    )
+    assert fills == [
+        (
+            fill.fill_id,
+            fill.sequence,
+            fill.side,
+            fill.price,
+            fill.quantity,
+            fill.client_order_id,
+            fill.quote_version,
+            fill.quantity_after,
+            fill.cost_after,
+            fill.cash_after,
+        )
+        for fill in market.fills
+    ]
+    trades = exchange.rows(
+        "SELECT trade_id, sequence, price, quantity, maker_order_id, taker_order_id FROM exchange_trade"
+        " WHERE symbol = %s ORDER BY sequence",
+        market.symbol,
+    )
+    assert trades == [
+        (trade.trade_id, trade.sequence, trade.price, trade.quantity, trade.maker_order_id, trade.taker_order_id)
+        for trade in market.trades
+    ]
+
+
+class Trial:
+    """One example: a symbol in the database and its oracle, driven side by side."""
+
+    def __init__(self, exchange: Exchange, number: int) -> None:
+        self.exchange = exchange
+        self.market = Market(f"T{number}")
+        self.first_answers: dict[str, Row] = {}
+        self.seen: Counter[str] = Counter()
+        self.enabled = True
+        self.lapsed = False
+        exchange.list(
+            SymbolSpec(
+                name=self.market.symbol,
+                tick_size=TICK,
+                lot_size=LOT,
+                seed_price=on_grid(CENTRE_TICKS, TICK),
+                volatility_bps=50,
+                half_spread_ticks=2,
+                skew_ticks=2,
+                quote_size=on_grid(10, LOT),
+                position_limit=on_grid(LIMIT_LOTS, LOT),
+                orders_per_step=Decimal(1),
+            )
+        )
+
+    def submit(self, side: str, kind: str, time_in_force: str, offset_ticks: int | None, lots: int) -> None:
+        name = f"{self.market.symbol}-o{len(self.market.orders)}"
+        price = None if offset_ticks is None else on_grid(CENTRE_TICKS + offset_ticks, TICK)
+        order = self.market.submit(name, side, kind, time_in_force, price, on_grid(lots, LOT))
+        answer = self.exchange.submit(self.market.symbol, order)
+        assert answer == answer_of(order)
+        self.first_answers[name] = answer
+        self.seen[order.reject_code or order.status] += 1
+
+    def submit_again(self, index: int, change: str | None) -> None:
+        """The same order gets its first answer, a changed one a refusal; neither does anything."""
+        if not self.market.orders:
+            return
+        order = list(self.market.orders.values())[index % len(self.market.orders)]
+        again = Order(order.client_order_id, order.side, order.type, order.time_in_force, order.price, order.quantity)
+        if change == "quantity":
+            again.quantity += LOT
+        elif change == "side":
+            again.side = "buy" if order.side == "sell" else "sell"
+        elif change == "price" and again.price is not None:
+            again.price += TICK
+        elif change == "time_in_force":
+            again.time_in_force = "FOK" if order.time_in_force == "IOC" else "IOC"
+        else:
+            change = None
+        answer = self.exchange.submit(self.market.symbol, again)
+        assert answer == (
+            self.first_answers[order.client_order_id] if change is None else error("duplicate_client_order_id")
+        )
+
+    def submit_bad(self, code: str) -> None:
+        """What is not an order is refused by its code and leaves nothing behind."""
+        bad = Order(f"{self.market.symbol}-bad", "buy", "limit", "GTC", on_grid(CENTRE_TICKS, TICK), LOT)
+        symbol = self.market.symbol
+        assert bad.price is not None
+        match code:
+            case "unknown_symbol":
+                symbol = "NOBODY"
+            case "off_tick":
+                bad.price += TICK / 2
+            case "off_lot":
+                bad.quantity += LOT / 2
+            case "invalid_price":
+                bad.price = Decimal("NaN")
+            case "invalid_quantity":
+                bad.quantity = Decimal(0)
+            case "invalid_time_in_force":
+                bad.type, bad.price = "market", None
+            case "invalid_side":
+                bad.side = "hold"
+        assert self.exchange.submit(symbol, bad) == error(code)
+
+    def cancel(self, index: int) -> None:
+        name = f"{self.market.symbol}-o{index % (len(self.market.orders) + 1)}"  # now and then one that never was
+        refused = self.market.cancel(name)
+        answer = self.exchange.cancel(name)
+        assert answer == (error(refused) if refused else answer_of(self.market.orders[name]))
+
+    def replace(self, bid_ticks: int, spread_ticks: int, bid_lots: int, ask_lots: int, lapses: bool = False) -> None:
+        """A new quote, either side of which may be missing; refused where it could breach the position's limit."""
+        bid, ask = on_grid(bid_ticks + CENTRE_TICKS, TICK), on_grid(bid_ticks + spread_ticks + CENTRE_TICKS, TICK)
+        two = TwoSidedQuote(
+            bid if bid_lots else None,
+            on_grid(bid_lots, LOT) if bid_lots else None,
+            ask if ask_lots else None,
+            on_grid(ask_lots, LOT) if ask_lots else None,
+        )
+        limit, quantity = on_grid(LIMIT_LOTS, LOT), self.market.position.quantity
+        expected: tuple[str, Any, Any]
+        if not self.enabled:
+            expected = ("quoting_disabled", None, False)
+        elif bid_lots and ask_lots and spread_ticks <= 0:
+            expected = ("crossed", None, False)
+        elif (bid_lots and quantity + on_grid(bid_lots, LOT) > limit) or (
+            ask_lots and quantity - on_grid(ask_lots, LOT) < -limit
+        ):
+            expected = ("over_limit", None, False)
+        else:
+            traded = self.market.replace_quote(two.bid_price, two.bid_quantity, two.ask_price, two.ask_quantity)
+            expected = ("accepted", self.market.quote_version, traded)
+            self.lapsed = lapses
+        self.seen["traded at once" if expected[2] else expected[0]] += 1
+        outcomes = self.exchange.replace({self.market.symbol: two}, 1 if lapses else VALIDITY_MS)
+        assert outcomes == {self.market.symbol: expected}
+        if self.lapsed:
+            past = "SELECT valid_until < clock_timestamp() FROM exchange_quote WHERE symbol = %s"
+            eventually(lambda: self.exchange.rows(past, self.market.symbol)[0][0], 5, "the quote has lapsed")
+            self.market.lapse_quote()
+
+    def set_quoting(self, enabled: bool) -> None:
+        self.exchange.set_quoting(self.market.symbol, enabled)
+        self.enabled = enabled
+        if not enabled:
+            self.market.withdraw_quote()
+            self.lapsed = False
+
+
+def error(code: str) -> Row:
+    return {"error": code}
+
+
+def command(name: str, *values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[str, tuple[Any, ...]]]:
+    return st.tuples(st.just(name), st.tuples(*values))
+
+
+sides = st.sampled_from(["buy", "sell"])
+# Few prices and sizes, so that orders and quotes meet, at the same price too, and use each other up.
+offsets = st.integers(-3, 3)
+lots = st.integers(1, 12)
+quote_lots = st.integers(0, 10)
+quotes = (st.integers(-4, 3), st.integers(1, 4), quote_lots, quote_lots)
+CODES = (
+    "unknown_symbol",
+    "off_tick",
+    "off_lot",
+    "invalid_price",
+    "invalid_quantity",
+    "invalid_time_in_force",
+    "invalid_side",
+)
+limit_orders = command(
+    "submit", sides, st.just("limit"), st.sampled_from(["GTC", "GTC", "GTC", "IOC", "FOK"]), offsets, lots
+)
+commands = st.one_of(
+    limit_orders,
+    limit_orders,
+    command("submit", sides, st.just("market"), st.sampled_from(["IOC", "FOK"]), st.none(), lots),
+    command("replace", *quotes),
+    command("replace", *quotes),
+    command("replace", st.integers(-4, 3), st.integers(0, 3), quote_lots, quote_lots, st.booleans()),
+    command("cancel", st.integers(0, 40)),
+    command("submit_again", st.integers(0, 40), st.sampled_from([None, "quantity", "side", "price", "time_in_force"])),
+    command("submit_bad", st.sampled_from(CODES)),
+    command("set_quoting", st.sampled_from([True, True, True, False])),
+)
+# Hypothesis favours short lists, in which little meets; it shrinks towards the first of the two.
+scripts = st.one_of(st.lists(commands, min_size=1, max_size=10), st.lists(commands, min_size=30, max_size=60))
+
+one_database_for_all_examples = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=120
+)
+
+
+@pytest.fixture
+def new_trial(exchange: Exchange) -> Callable[[], Trial]:
+    numbers = count(1)
+    return lambda: Trial(exchange, next(numbers))
+
+
+@given(script=scripts)
+@one_database_for_all_examples
+def test_any_sequence_of_commands_does_what_the_oracle_says(
+    new_trial: Callable[[], Trial], script: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    trial = new_trial()
+    for name, values in script:
+        getattr(trial, name)(*values)
+        compare_state(trial.exchange, trial.market, lapsed=trial.lapsed)
+    compare_books(trial.exchange, trial.market)
+    for outcome in sorted(trial.seen):
+        event(outcome)
+
+
+def test_a_quote_used_up_by_one_resting_order_leaves_the_next_one_alone(new_trial: Callable[[], Trial]) -> None:
+    trial = new_trial()
+    trial.submit("sell", "limit", "GTC", 0, 5)
+    trial.submit("sell", "limit", "GTC", 0, 5)
+    trial.replace(0, 2, 5, 5)
+    compare_state(trial.exchange, trial.market)
+    compare_books(trial.exchange, trial.market)
+
+
+def test_the_generated_market_trades_in_sql_as_in_the_oracle(exchange: Exchange) -> None:
+    """External orders in batches, quotes by the node's own logic: 150 steps of six symbols, each handed in twice."""
+    specs, steps, seed = catalogue(6), 150, 5
+    exchange.list(*specs)
+    markets = {spec.name: Market(spec.name) for spec in specs}
+    for step in range(steps):
+        proposed = {}
+        for spec in specs:
+            market = markets[spec.name]
+            price = reference_price(seed, spec.name, spec.seed_price, spec.tick_size, spec.volatility_bps, step)
+            two = quote(price, market.position.quantity, parameters_of(spec))
+            market.replace_quote(two.bid_price, two.bid_quantity, two.ask_price, two.ask_quantity)
+            proposed[spec.name] = two
+        assert {outcome for outcome, _, _ in exchange.replace(proposed).values()} == {"accepted"}
+        entries, expected = [], []
+        for spec in specs:
+            for entry in external_orders(seed, spec, step):
+                entries.append(entry.as_json())
+                expected.append(expected_answer(markets[spec.name], entry))
+        assert exchange.submit_batch(entries) == expected
+        exchange.submit_batch(entries)  # a task delivered twice changes nothing
+    for market in markets.values():
+        compare_state(exchange, market)
+        compare_books(exchange, market)
+        assert len(market.fills) > 30, market.symbol
+
+
+def parameters_of(spec: SymbolSpec) -> QuotingParameters:
+    return QuotingParameters(
+        spec.tick_size, spec.lot_size, spec.half_spread_ticks, spec.skew_ticks, spec.quote_size, spec.position_limit
+    )
+
+
+def expected_answer(market: Market, entry: Any) -> Row:
+    if isinstance(entry, ExternalCancel):
+        refused = market.cancel(entry.client_order_id)
+        return error(refused) if refused else answer_of(market.orders[entry.client_order_id])
+    order = market.submit(
+        entry.client_order_id, entry.side, entry.type, entry.time_in_force, entry.price, entry.quantity
+    )
+    return answer_of(order)
