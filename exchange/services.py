@@ -1,0 +1,278 @@
+"""What can be done to the exchange. Each command is one SQL function: one round trip, one commit.
+
+None of them may be called inside a transaction: they commit, retry as a whole, and ring the doorbell afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, NotRequired, TypedDict
+
+from django.db import Error as DatabaseError
+from django.db import IntegrityError
+
+from exchange import selectors
+from exchange.catalogue import SymbolSpec, catalogue
+from exchange.errors import (
+    PARAMETER_RANGES,
+    InvalidParameters,
+    MarketDiffers,
+    OrderNotOpen,
+    OrderRefused,
+    UnknownOrder,
+    UnknownSymbol,
+)
+from exchange.orderflow import external_orders
+from exchange.prices import reference_price
+from mmproject import doorbell, query
+from mmproject.db import retrying, sqlstate
+
+ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
+STEPS_PER_CALL = 100  # that one place_external_orders() makes up for; the next call goes on
+ADVANCES_PER_CALL = 5  # the clock is never more than one tick behind, so two would do; simulate's never waits
+
+UNKNOWN = "MM404"
+INVALID = "MM422"
+CHECK_VIOLATION = "23514"
+NOT_NULL_VIOLATION = "23502"
+INVALID_TEXT = "22P02"  # "abc" where a number is asked for
+OUT_OF_RANGE = "22003"
+
+
+class OrderFill(TypedDict):
+    """One trade of an order; decimals are strings."""
+
+    fill_id: str
+    price: str
+    quantity: str
+
+
+class OrderAnswer(TypedDict):
+    """An order's state as its owner is told of it (DESIGN, section 8); decimals are strings."""
+
+    client_order_id: str
+    status: str
+    filled_quantity: str
+    remaining_quantity: str
+    average_price: str | None
+    fills: list[OrderFill]
+    reject_code: str | None
+    error: NotRequired[str]
+
+
+class Toggle(TypedDict):
+    """A symbol's switch before and after an operator's action."""
+
+    symbol: str
+    before: bool
+    after: bool
+
+
+def ensure_market(*, symbols: int, seed: int, tick_ms: int) -> None:
+    """Make the market: the catalogue's first `symbols` symbols and the clock. What is there already stays.
+
+    Raises MarketDiffers when the data were made with another seed: their prices and orders follow from it.
+    """
+    running = query.value("SELECT seed FROM exchange_clock")
+    if running is not None and running != seed:
+        raise MarketDiffers(
+            f"the data belong to a market with seed {running}, not {seed}: name that one, or clean them"
+        )
+    listed = {row["name"] for row in query.rows("SELECT name FROM exchange_symbol")}
+    missing = [spec.as_json() for spec in catalogue(symbols) if spec.name not in listed]
+    if missing:
+        query.value("SELECT exchange_add_symbols_v1(%s::jsonb)", [json.dumps(missing)])
+    in_force = query.value("SELECT exchange_start_clock_v1(%s, %s)", [seed, tick_ms])
+    if in_force != seed:
+        raise MarketDiffers(f"the data belong to a market with seed {in_force}, not {seed}")
+
+
+def submit_order(
+    *,
+    client_order_id: str,
+    symbol: str,
+    side: str,
+    type: str,
+    time_in_force: str,
+    price: Decimal | None,
+    quantity: Decimal,
+) -> OrderAnswer:
+    """Send one order; the same order again answers the same. Locks the symbol.
+
+    Raises OrderRefused, whose code says why, with nothing changed. A business reject (`fok_unfillable`,
+    `no_liquidity`) is an answer with status `rejected`, and is kept like any order.
+    """
+
+    def command() -> OrderAnswer:
+        answer: OrderAnswer = query.document(
+            "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            [client_order_id, symbol, side, type, time_in_force, price, quantity],
+        )
+        return answer
+
+    try:
+        answer = retrying(command)
+    except IntegrityError:
+        # The same id at the same moment on another symbol: that one has committed, and now is what we are judged by.
+        answer = retrying(command)
+    if "error" in answer:
+        raise OrderRefused(answer["error"])
+    _ring_for([(symbol, answer)])
+    return answer
+
+
+def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Send up to 1,000 orders and cancels, taken one after another in one commit; their answers in the same order.
+
+    An item is an order's JSON object (decimals as strings, `step` on generated ones) or {"cancel": client_order_id}.
+    An answer may be {"error": code}, which concerns that item alone. Locks all the symbols concerned.
+    """
+
+    def command() -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = query.document(
+            "SELECT exchange_submit_orders_v1(%s::jsonb)", [json.dumps(orders)]
+        )
+        return answers
+
+    try:
+        answers = retrying(command)
+    except IntegrityError:
+        answers = retrying(command)
+    _ring_for((order["symbol"], answer) for order, answer in zip(orders, answers, strict=True) if "symbol" in order)
+    return answers
+
+
+def cancel_order(client_order_id: str) -> OrderAnswer:
+    """Cancel what is left of an open order; cancelling it again answers the same. Locks the symbol.
+
+    Raises UnknownOrder, OrderNotOpen.
+    """
+    answer: OrderAnswer = retrying(lambda: query.document("SELECT exchange_cancel_order_v1(%s)", [client_order_id]))
+    match answer.get("error"):
+        case "unknown_order":
+            raise UnknownOrder(f"there is no order {client_order_id}")
+        case "not_open":
+            raise OrderNotOpen(f"order {client_order_id} is filled or rejected: nothing is left to cancel")
+    return answer
+
+
+def set_quoting(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str = "") -> list[Toggle]:
+    """The kill switch, for these symbols or for all (None). Off withdraws their quotes in the same commit (I12).
+
+    Leaves an audit row per symbol, changed or not (I13). Locks the symbols. Raises UnknownSymbol, with nothing changed.
+    """
+
+    def command() -> list[Any]:
+        return query.rows(
+            "SELECT symbol, before, after FROM exchange_set_quoting_v1(%s::text[], %s, %s, %s) ORDER BY symbol",
+            [None if symbols is None else list(symbols), enabled, actor, reason],
+        )
+
+    try:
+        return retrying(command)
+    except DatabaseError as error:
+        if sqlstate(error) == UNKNOWN:
+            raise UnknownSymbol(_message(error)) from None
+        raise
+
+
+def set_parameters(symbol: str, parameters: dict[str, Any], actor: str, reason: str = "") -> dict[str, Any]:
+    """Change any of half_spread_ticks, skew_ticks, quote_size, position_limit; the holder's next quote follows them.
+
+    Leaves an audit row. Locks the symbol. Returns {"before", "after"}.
+    Raises UnknownSymbol, InvalidParameters (unknown name, not a number, out of range, off lot).
+    """
+    sent = json.dumps({name: str(value) if isinstance(value, Decimal) else value for name, value in parameters.items()})
+
+    def command() -> dict[str, Any]:
+        changed: dict[str, Any] = query.document(
+            "SELECT exchange_set_parameters_v1(%s, %s::jsonb, %s, %s)", [symbol, sent, actor, reason]
+        )
+        return changed
+
+    try:
+        return retrying(command)
+    except DatabaseError as error:
+        state = sqlstate(error)
+        if state == UNKNOWN:
+            raise UnknownSymbol(_message(error)) from None
+        if state == INVALID:
+            raise InvalidParameters(_message(error)) from None
+        if state in (CHECK_VIOLATION, NOT_NULL_VIOLATION, INVALID_TEXT, OUT_OF_RANGE):
+            raise InvalidParameters(PARAMETER_RANGES) from None
+        raise
+
+
+def advance_clock() -> int:
+    """Advance the exchange's clock as far as it is due and set the reference prices; returns the step it shows.
+
+    Safe to run twice or at once with another: a step is taken by whoever is first.
+    """
+    for _ in range(ADVANCES_PER_CALL):
+        clock = selectors.clock()
+        if not clock.is_due:
+            return clock.step
+        step = clock.step + 1
+        specs = selectors.specs()
+        prices = [
+            reference_price(clock.seed, spec.name, spec.seed_price, spec.tick_size, spec.volatility_bps, step)
+            for spec in specs
+        ]
+        names = [spec.name for spec in specs]
+        retrying(
+            lambda step=step, names=names, prices=prices: query.value(  # type: ignore[misc]
+                "SELECT exchange_advance_clock_v1(%s, %s::text[], %s::numeric[])", [step, names, prices]
+            )
+        )
+    return selectors.clock().step
+
+
+def place_external_orders() -> int:
+    """Send the external orders of every step that the clock has reached and that lacks them; returns how many.
+
+    What a step brings follows from (seed, symbol, step) alone, under ids derived from them, and a step is noted as done
+    only after all its orders committed. So running twice, at once or being killed half-way changes nothing (I15).
+    """
+    clock = selectors.clock()
+    sent = 0
+    if clock.orders_step >= clock.step:
+        return sent
+    specs = selectors.specs()
+    last = min(clock.step, clock.orders_step + STEPS_PER_CALL)
+    for step in range(clock.orders_step + 1, last + 1):
+        for orders in _chunks(clock.seed, specs, step):
+            sent += len(orders)
+            for order, answer in zip(orders, submit_orders(orders), strict=True):
+                # A cancel may well come too late; an order that we made up ourselves is valid.
+                assert "cancel" in order or "error" not in answer, (order, answer)
+        retrying(lambda step=step: query.value("SELECT exchange_orders_done_v1(%s)", [step]))  # type: ignore[misc]
+    return sent
+
+
+def _chunks(seed: int, specs: Iterable[SymbolSpec], step: int) -> Iterator[list[dict[str, Any]]]:
+    """A step's orders, at most ORDERS_PER_CALL at a time unless one symbol alone has more: a symbol's stay together."""
+    chunk: list[dict[str, Any]] = []
+    for spec in specs:
+        orders = [order.as_json() for order in external_orders(seed, spec, step)]
+        if chunk and len(chunk) + len(orders) > ORDERS_PER_CALL:
+            yield chunk
+            chunk = []
+        chunk.extend(orders)
+    if chunk:
+        yield chunk
+
+
+def _ring_for(answers: Iterable[tuple[str, Any]]) -> None:
+    """Ring for the symbols whose position moved. Trades between two external orders ("ALFA-X...") move none."""
+    doorbell.ring(
+        symbol
+        for symbol, answer in answers
+        if any(not fill["fill_id"].startswith(f"{symbol}-X") for fill in answer.get("fills", ()))
+    )
+
+
+def _message(error: BaseException) -> str:
+    """The first line of what the database said."""
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,123 @@
+"""Ring `mm_market` after a commit that made fills, so that the holders of these symbols look at once.
+
+NOTIFY takes one cluster-wide lock through its commit, so it stays out of the transactions that do the work. It is
+rung from a connection of its own with `synchronous_commit = off`, by one daemon thread per process, and whatever is
+asked for while a ring is on its way goes into the next. A doorbell carries no facts: one that is lost is made good by
+the readers' own timers, so nothing here ever raises into the caller, waits for the database or retries what is old.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+
+import psycopg
+import structlog
+from django.db import connections
+
+from mmproject.db import PSYCOPG_OPTIONS
+
+CHANNEL = "mm_market"
+PAYLOAD_BYTES_MAX = 7_000  # NOTIFY takes less than 8,000; an empty payload says: read all
+INTERVAL_MIN_S = 0.002  # between two rings: 500 a second are more than a reader can use, and each takes that lock
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 2.0
+
+logger = structlog.get_logger(__name__)
+
+
+def payload(symbols: Iterable[str]) -> str:
+    """The symbols joined by commas, or nothing when they are too many for one notification."""
+    text = ",".join(sorted(symbols))
+    return text if len(text.encode()) <= PAYLOAD_BYTES_MAX else ""
+
+
+class Doorbell:
+    """What is still to be rung (a set, so bounded by the number of symbols) and the thread that rings."""
+
+    def __init__(self) -> None:
+        self._pending: set[str] = set()
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._target: tuple[object, ...] = ()
+
+    def ring(self, symbols: Iterable[str]) -> None:
+        """Ask for a ring and return at once. Call it after the commit."""
+        with self._lock:
+            self._pending.update(symbols)
+            if not self._pending:
+                return
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+                self._thread.start()
+        self._wanted.set()
+
+    def _run(self) -> None:
+        backoff_s = BACKOFF_MIN_S
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            with self._lock:
+                symbols, self._pending = self._pending, set()
+            if not symbols:
+                continue
+            try:
+                self._notify(payload(symbols))
+                backoff_s = BACKOFF_MIN_S
+                pause_s = INTERVAL_MIN_S
+            except psycopg.Error as error:
+                # The readers' timers make up for this ring: it is dropped, and the next one tries a new connection.
+                logger.warning("doorbell_lost", error=str(error).strip(), symbols=len(symbols))
+                self._disconnect()
+                pause_s, backoff_s = backoff_s, min(2 * backoff_s, BACKOFF_MAX_S)
+            time.sleep(pause_s)
+
+    def _notify(self, text: str) -> None:
+        settings = connections.settings["default"]
+        target = tuple(settings[key] for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD"))
+        if self._connection is None or target != self._target:
+            self._disconnect()
+            host, port, name, user, password = target
+            self._connection = psycopg.connect(
+                **{**PSYCOPG_OPTIONS, **_plain(settings["OPTIONS"])},
+                host=host or None,
+                port=port or None,
+                dbname=name,
+                user=user or None,
+                password=password or None,
+                autocommit=True,
+                options="-c synchronous_commit=off",
+            )
+            self._target = target
+        self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, text])
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _plain(options: dict[str, object]) -> dict[str, object]:
+    """Those of Django's options that libpq understands."""
+    return {key: option for key, option in options.items() if key not in ("pool", "options", "server_side_binding")}
+
+
+_doorbell = Doorbell()
+
+
+def ring(symbols: Iterable[str]) -> None:
+    """Tell whoever listens on mm_market to look at these symbols. Never raises, never waits for the database."""
+    _doorbell.ring(symbols)
+
+
+def _start_anew() -> None:
+    """A forked child has no thread, and must not use its parent's connection."""
+    global _doorbell
+    _doorbell = Doorbell()
+
+
+os.register_at_fork(after_in_child=_start_anew)
