@@ -1,3 +1,15 @@
-from django.urls import URLPattern
+"""Addresses of the console."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from console import views
+
+urlpatterns = [
+    path("", views.live, name="live"),
+    path("login/", views.login, name="login"),
+    path("logout/", views.logout, name="logout"),
+    path("session/", views.session, name="session"),
+    path("quoting/", views.all_quoting, name="all-quoting"),
+    path("symbols/<slug:symbol>/quoting/", views.symbol_quoting, name="symbol-quoting"),
+    path("nodes/<slug:node>/draining/", views.node_draining, name="node-draining"),
+]

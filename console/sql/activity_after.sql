@@ -1,0 +1,8 @@
+-- Activity from a position on, in the order of commits: the row at that position itself, if it is there, and what
+-- follows. Only below the horizon: every transaction under it has ended, so that nothing can appear before what was read.
+--
+-- Locks: none. $1 xid, $2 id, $3 how many at most.
+SELECT xid::text::bigint AS xid, id, at, kind, symbol, node, data::text AS data
+  FROM journal_activity
+ WHERE (xid, id) >= ($1::text::xid8, $2::bigint) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY xid, id LIMIT $3

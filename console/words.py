@@ -1,0 +1,148 @@
+"""What happened, in words: one sentence for each kind of activity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+Data = dict[str, Any]
+
+# Why an incarnation or a tenure ended.
+END_REASONS: Final = {
+    "released": "released",
+    "expired": "lease expired: no renewal in time",
+    "session_lost": "connection to the database lost",
+    "drained": "drained by an operator",
+    "ended_by_operator": "ended by an operator",
+}
+WITHDRAWN_REASONS: Final = {
+    "quoting_disabled": "quoting turned off",
+    "expired": "its holder's lease expired",
+    "session_lost": "its holder was lost",
+}
+REFUSED_REASONS: Final = {
+    "stale_epoch": "a newer epoch has been granted",
+    "not_holder": "it does not hold the lease",
+    "expired": "its lease had expired",
+}
+REJECT_CODES: Final = {
+    "fok_unfillable": "could not be filled in full",
+    "no_liquidity": "nothing to trade with",
+}
+# Which stream of the feed a kind belongs to.
+GROUPS: Final = {
+    "fill": "fill",
+    "trade": "trade",
+    "order": "order",
+    "quote_withdrawn": "quote",
+    "registered": "authority",
+    "ended": "authority",
+    "granted": "authority",
+    "released": "authority",
+    "rebalanced": "authority",
+    "refused": "refusal",
+    "quoting_on": "operator",
+    "quoting_off": "operator",
+    "drain": "operator",
+    "undrain": "operator",
+    "parameters": "operator",
+}
+SYMBOLS_NAMED_MAX: Final = 4  # a node may hold thousands; the sentence stays one line
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:SYMBOLS_NAMED_MAX])
+    return f"{shown} and {len(names) - SYMBOLS_NAMED_MAX} more" if len(names) > SYMBOLS_NAMED_MAX else shown
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _because(data: Data) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
+def _fill(data: Data, _node: str) -> str:
+    verb = "Bought" if data["side"] == "buy" else "Sold"
+    return f"{verb} {data['quantity']} at {data['price']}, position now {data['position']}"
+
+
+def _order(data: Data, _node: str) -> str:
+    price = f" at {data['price']}" if data.get("price") else " at market" if data.get("type") == "market" else ""
+    what = f"{data['side'].capitalize()} order for {data['quantity']}{price}"
+    tif = data.get("time_in_force")
+    match data["status"]:
+        case "resting":
+            return f"{what} rests in the book"
+        case "partially_filled":
+            return f"{what} partly filled, the remainder rests"
+        case "cancelled" if tif:
+            return f"{what} ({tif}): what could not trade was cancelled"
+        case "cancelled":
+            return f"{what} cancelled by its owner"
+        case "rejected":
+            code = data.get("reject_code") or ""
+            return f"{what}{f' ({tif})' if tif else ''} rejected: {REJECT_CODES.get(code, code)}"
+        case status:
+            return f"{what}: {status}"
+
+
+def _ended(data: Data, node: str) -> str:
+    symbols = data.get("symbols") or []
+    held = f"; held {_listed(symbols)}" if symbols else ""
+    if data["reason"] == "released":
+        return f"{node} left on purpose{held}"
+    return f"{node} ended, {END_REASONS.get(data['reason'], data['reason'])}{held}"
+
+
+def _rebalanced(data: Data, _node: str) -> str:
+    return (
+        f"Assignment generation {data['generation']}: {_counted(data['moves'], 'symbol')} assigned anew, "
+        f"members {_listed(data['members'])} ({data['cause']})"
+    )
+
+
+def _switched(data: Data, state: str) -> str:
+    unchanged = "" if data.get("changed", True) else f" (it was {state} already)"
+    return f"{data['actor']} turned quoting {state}{unchanged}{_because(data)}"
+
+
+def _refused(data: Data, node: str) -> str:
+    why = REFUSED_REASONS.get(data["reason"], data["reason"])
+    return f"Quote of {node} under epoch {data['epoch']} refused: {why}"
+
+
+def _parameters(data: Data, _node: str) -> str:
+    after = ", ".join(f"{name} {value}" for name, value in sorted(data.get("after", {}).items()))
+    return f"{data['actor']} set {after or 'nothing'}"
+
+
+_SENTENCES: Final[dict[str, Callable[[Data, str], str]]] = {
+    "fill": _fill,
+    "trade": lambda d, _: f"Two orders traded {d['quantity']} at {d['price']}",
+    "order": _order,
+    "quote_withdrawn": lambda d, n: f"Quote of {n} withdrawn: {WITHDRAWN_REASONS.get(d['reason'], d['reason'])}",
+    "registered": lambda _, n: f"{n} joined",
+    "ended": _ended,
+    "granted": lambda d, n: f"Lease granted to {n}, epoch {d['epoch']}",
+    "released": lambda d, n: f"{n} handed epoch {d['epoch']} back, {END_REASONS.get(d['reason'], d['reason'])}",
+    "rebalanced": _rebalanced,
+    "refused": _refused,
+    "quoting_on": lambda d, _: _switched(d, "on"),
+    "quoting_off": lambda d, _: _switched(d, "off"),
+    "drain": lambda d, n: f"{d['actor']} drains {n}{_because(d)}",
+    "undrain": lambda d, n: f"{d['actor']} lets {n} take symbols again{_because(d)}",
+    "parameters": _parameters,
+}
+
+
+def sentence(kind: str, node: str | None, data: Data) -> str:
+    """One line of plain words. A kind that this version does not know is shown as it is."""
+    known = _SENTENCES.get(kind)
+    return known(data, node or "a node") if known else kind.replace("_", " ")
+
+
+def group(kind: str) -> str:
+    """Which stream of the feed `kind` is shown in: fill, order, trade, quote, authority, refusal, operator or other."""
+    return GROUPS.get(kind, "other")
