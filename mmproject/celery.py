@@ -11,10 +11,21 @@ import os
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mmproject.settings")
 os.environ.setdefault("MM_DB_POOL_SIZE", "4")
 
-from celery import Celery
+import warnings
+from typing import Any
 
+from celery import Celery
+from celery.exceptions import WorkerShutdown
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging, worker_shutting_down
+from psycopg.conninfo import make_conninfo
+
+from mmproject import logs
 from mmproject.conf import conf
-from mmproject.db import connect_url
+from mmproject.db import PSYCOPG_OPTIONS, connect_url
+
+# Root runs the worker as root on purpose; what the warning is about, pickled messages, we accept none of.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 SWEEP_INTERVAL_S = 1.0
 EXPIRES_TICKS = 5  # a message older than this many of its intervals is dropped unread
@@ -27,9 +38,9 @@ if conf.broker_url:
     app.conf.broker_url = conf.broker_url
 else:
     # pgmq takes the whole connection string as an option; the address itself then carries no password.
-    app.conf.broker_url = "pgmq://"
+    app.conf.broker_url = "pgmq://localhost"
     app.conf.broker_transport_options = {
-        "conn_string": connect_url("exchange"),
+        "conn_string": make_conninfo(connect_url("exchange"), **PSYCOPG_OPTIONS),
         "init_extension": False,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "wait_time_seconds": 0,
@@ -51,8 +62,9 @@ app.conf.update(
     broker_connection_max_retries=None,  # the database comes back; so do we
     task_default_queue="mm_tasks",
     timezone="UTC",
-    beat_schedule_filename=str(conf.var / "run" / "beat-schedule"),
+    beat_scheduler="celery.beat:Scheduler",  # keeps its times in memory: nothing on disk to be broken by kill -9
     beat_max_loop_interval=1,
+    accept_content=["json"],
     beat_schedule={
         "tick": {
             "task": "exchange.tasks.tick",
@@ -67,3 +79,18 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    """Instead of Celery's own: one form of log for all processes."""
+    logs.configure({"level": conf.log_level, "process": conf.process})
+
+
+@worker_shutting_down.connect
+def _stop_at_once(**_: Any) -> None:
+    """Leave the wait for messages now. Celery itself would notice only when the next one comes, or after 2 s.
+
+    Called in the main thread's signal handler, so it ends that wait; tasks that run are still waited for.
+    """
+    raise WorkerShutdown(0)

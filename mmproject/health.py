@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
@@ -27,7 +26,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
     """The database can be reached and has every migration."""
     try:
         missing = unapplied_migrations()
-    except DatabaseError:
+    except OperationalError:
         return JsonResponse({"status": "unavailable", "detail": "the database cannot be reached"}, status=503)
     if missing:
         return JsonResponse({"status": "unavailable", "detail": f"{missing} migrations to apply"}, status=503)

@@ -48,6 +48,7 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
     "shared_buffers": "256MB",
+    "max_logical_replication_workers": "0",
     "track_commit_timestamp": "on",  # I4 compares commit times
     "fsync": "on",
     "synchronous_commit": "on",

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import IO, Any
 
 import psutil
+from django.db import connections
 
 from mmproject import provision
 from mmproject.conf import ROOT, Conf
@@ -243,6 +244,7 @@ class Up:
         url = url_of(settings)
         path = settings.var / "operator.json"
         credentials = ensure_operator(path=path, url=url.rstrip("/"))
+        connections.close_all()  # the set-up's; from here on we need no database
         self._await_ready(url)
         self.tell("")
         self.tell(f"  Console   {url}")
