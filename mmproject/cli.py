@@ -53,7 +53,7 @@ _SQL_USAGE = frozenset({"MM404", "MM422"})
 
 
 class Command(BaseCommand):
-    """A command of this project. `handle` raises UsageError for wrong use, UserError for what else a person can cause."""
+    """A command of ours. `handle` raises UsageError for wrong use, UserError for what else a person can cause."""
 
     epilog = ""  # examples, shown as written below the options
     needs_database = True  # False: the command does without one, or finds its own
