@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+from exchange.functions import ClockStep
 from mmproject.fields import AmountField, NumericField, WordField
 from mmproject.functions import ClockTimestamp, check
 
@@ -15,7 +16,8 @@ class Symbol(models.Model):
     """What is traded, and how we quote it. Tick, lot and seed price never change once orders exist.
 
     Prices in money per unit, quantities in units; `_ticks` in ticks; `volatility_bps` is the reference
-    price's typical move per step, in hundredths of a basis point of the seed price.
+    price's typical move per step, in hundredths of a basis point of the seed price. External orders come from
+    the step after `added_step` on.
     """
 
     name = models.TextField(primary_key=True)
@@ -29,6 +31,8 @@ class Symbol(models.Model):
     position_limit = NumericField()
     orders_per_step = NumericField()
     parameters_version = models.BigIntegerField(default=1, db_default=1)
+    added_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+    added_step = models.BigIntegerField(db_default=ClockStep(), editable=False)
 
     class Meta:
         constraints = [
