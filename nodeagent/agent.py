@@ -1,0 +1,269 @@
+"""The node: one event loop, three connections, one incarnation after another until it is told to stop.
+
+    session   registers, renews, listens; nothing else, so that work can't starve a renewal
+    work      reads, grants, releases, assignments, sweeps, quotes: single statements, one at a time
+    watch     waits for the end of the next node's session
+
+One worker does all the work, so nothing of ours overtakes anything else of ours: a release follows the quote that was
+in flight, and a quote follows its grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from mmproject.conf import Conf
+from nodeagent.authority_client import Renewal
+from nodeagent.connections import Backoff, ConnectionLost, Link, TryAgain, one_line, pause
+from nodeagent.holdings import NEVER, Agenda, Holdings
+from nodeagent.quoter import Quoter, QuotingTimes
+from nodeagent.reconciler import Reconciler
+from nodeagent.session import Session, Timing, expires_in_s, open_session
+from nodeagent.watcher import Watcher
+
+log = structlog.get_logger("nodeagent.agent")
+
+EXPIRY_SLACK_S = 0.005  # a sweep that comes early ends nothing; this is more than the clocks drift in a TTL
+SLOW_RECONCILE_S = 10.0  # the tables are compared anyway this often, should every doorbell have been lost
+FINISH_TIMEOUT_S = 1.0  # for the statement in flight when told to stop, of the two seconds for all of it
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a node needs to know."""
+
+    name: str
+    url: str
+    timing: Timing
+    quoting: QuotingTimes
+
+    @classmethod
+    def of(cls, name: str, url: str, conf: Conf) -> NodeOptions:
+        times = QuotingTimes(conf.quote_validity_ms, conf.quote_refresh_ms / 1000)
+        return cls(name, url, Timing.of(conf), times)
+
+
+class Life:
+    """One incarnation at work, from its registration to its end."""
+
+    def __init__(self, session: Session, options: NodeOptions, stopping: asyncio.Event) -> None:
+        self._session = session
+        self._stopping = stopping
+        self._work = Link(options.url, f"mm-node {options.name} work")
+        self._watch = Link(options.url, f"mm-node {options.name} watch")
+        self.holdings = Holdings()
+        self.agenda = Agenda()
+        self._quoter = Quoter(self._work, session, self.holdings, self.agenda, options.quoting)
+        self._reconciler = Reconciler(self._work, session, self.holdings, self.agenda)
+        self._watcher = Watcher(self._watch, session, self.agenda)
+        self._expiry: asyncio.TimerHandle | None = None
+        self._lapse: asyncio.TimerHandle | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+
+    async def run(self) -> str | None:
+        """Work until the incarnation is over (the reason why), or the node is told to stop (None).
+
+        An unexpected error of any part is raised: the process ends, and with it the session.
+        """
+        work = asyncio.create_task(self._worker())
+        renew = asyncio.create_task(self._session.renew_until_over(self._renewed))
+        tasks: list[asyncio.Task[Any]] = [work, renew]
+        tasks += [
+            asyncio.create_task(part) for part in (self._watcher.run(), self._session.over(), self._told_to_stop())
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            if self._stopping.is_set():
+                await self._leave(work)
+                return None
+            return renew.result() if renew.done() else "connection lost"
+        finally:
+            await self._end(tasks)
+
+    async def _told_to_stop(self) -> None:
+        await self._stopping.wait()
+        self.agenda.wake.set()
+
+    async def _leave(self, work: asyncio.Task[None]) -> None:
+        """Stop on purpose: the statement in flight ends, then the incarnation does, and all leases with it."""
+        await asyncio.wait([work], timeout=FINISH_TIMEOUT_S)
+        try:
+            released = await self._session.leave()
+        except (ConnectionLost, TryAgain, TimeoutError) as error:
+            # Closing the connection ends the incarnation too, only less politely.
+            log.warning("could not leave", node=self._session.node, error=one_line(error))
+            return
+        log.info(
+            "left",
+            node=self._session.node,
+            incarnation=str(self._session.incarnation),
+            released=released,
+            epochs=self.holdings.epochs(),
+        )
+
+    async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Leave nothing of this incarnation running: neither tasks nor timers nor connections."""
+        for timer in (self._expiry, self._lapse, self._refresh):
+            if timer is not None:
+                timer.cancel()
+        for task in tasks:
+            task.cancel()
+        self._work.terminate()
+        self._watch.terminate()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._session.terminate()
+
+    def authority_rung(self) -> None:
+        """The authority's doorbell: somebody joined, ended, was granted or released something, or drains."""
+        self._watcher.ring_changed()
+        self.agenda.ask_reconcile()
+
+    def market_rung(self, hint: str) -> None:
+        """The market's doorbell: look at these symbols, or at all."""
+        if hint:
+            self.agenda.ask_first(self.holdings.named(hint))
+        else:
+            self.agenda.ask_then(self.holdings.symbols())
+
+    def _renewed(self, renewal: Renewal) -> None:
+        """After each renewal: sweep exactly when the first of the others expires; catch up with a lost doorbell."""
+        loop = asyncio.get_running_loop()
+        for timer in (self._expiry, self._lapse):
+            if timer is not None:
+                timer.cancel()
+        left_s = expires_in_s(renewal)
+        if left_s is not None:
+            self._expiry = loop.call_later(max(left_s, 0) + EXPIRY_SLACK_S, self.agenda.ask_sweep)
+        self._lapse = loop.call_later(self._session.belief.left_s(), self._quoter.believes)
+        if renewal.generation != self._reconciler.generation:
+            self.authority_rung()
+        if self._quoter.has_lapsed and self._quoter.believes():
+            log.info("belief restored", node=self._session.node, epochs=self.holdings.epochs())
+            self.agenda.ask_then(self.holdings.symbols())
+        log.debug(
+            "renewed",
+            node=self._session.node,
+            incarnation=str(self._session.incarnation),
+            expires_at=renewal.expires_at.isoformat(),
+            epochs=self.holdings.epochs(),
+        )
+
+    async def _worker(self) -> None:
+        """Do what is on the agenda, one statement after another, until told to stop.
+
+        What fails for the connection's sake is still on the agenda, and is tried again after a pause.
+        """
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        slow_at = loop.time()
+        while not self._stopping.is_set():
+            self.agenda.wake.clear()
+            if loop.time() >= slow_at:
+                slow_at = loop.time() + SLOW_RECONCILE_S
+                self.agenda.ask_reconcile()
+            try:
+                await self._round()
+            except (ConnectionLost, TryAgain) as error:
+                wait_s = backoff.next_s()
+                log.warning(
+                    "work interrupted", node=self._session.node, error=str(error), again_in_ms=round(wait_s * 1000)
+                )
+                await pause(wait_s, self._stopping)
+                continue
+            backoff.reset()
+            self._set_refresh_timer()
+            if self.agenda.is_empty:
+                await pause(slow_at - loop.time(), self.agenda.wake)
+
+    async def _round(self) -> None:
+        """Sweep, reconcile and quote one batch, as far as each is due: none of them can keep another from its turn."""
+        agenda = self.agenda
+        if agenda.sweep:
+            await self._reconciler.sweep()
+        if agenda.reconcile and not self._stopping.is_set():
+            await self._reconciler.reconcile()
+        if (agenda.first or agenda.then) and not self._stopping.is_set():
+            await self._quoter.quote_batch()
+
+    def _set_refresh_timer(self) -> None:
+        due_at = self.holdings.next_due
+        if self._refresh is not None:
+            if self._refresh.when() <= due_at:
+                return
+            self._refresh.cancel()
+        self._refresh = None if due_at == NEVER else asyncio.get_running_loop().call_at(due_at, self._refresh_due)
+
+    def _refresh_due(self) -> None:
+        self._refresh = None
+        self.agenda.ask_then(self.holdings.take_due(asyncio.get_running_loop().time()))
+
+
+class Agent:
+    """Lives one incarnation after another."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        self._options = options
+        self._stopping = asyncio.Event()
+        self._life: Life | None = None
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises UserError where trying again will not help, and what nobody expected.
+
+        1. register, as often as it takes
+        2. work until the incarnation is over; all that was believed goes with it
+        3. again, as a new incarnation
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop, number)
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            session = await open_session(
+                self._options.url,
+                self._options.name,
+                self._options.timing,
+                on_authority=self._authority_rung,
+                on_market=self._market_rung,
+                stopping=self._stopping,
+            )
+            if session is None:
+                return
+            began_at = time.monotonic()
+            self._life = Life(session, self._options, self._stopping)
+            reason = await self._life.run()
+            if reason is not None:
+                log.warning(
+                    "lost session",
+                    node=self._options.name,
+                    incarnation=str(session.incarnation),
+                    reason=reason,
+                    epochs=self._life.holdings.epochs(),
+                )
+                if time.monotonic() - began_at > self._options.timing.ttl_s:
+                    backoff.reset()
+                await pause(backoff.next_s(), self._stopping)
+            self._life = None
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Stop cleanly, within two seconds. From here on a second signal ends the process at once."""
+        log.info("stopping", node=self._options.name, signal=signal.Signals(number).name)
+        for other in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(other)
+            signal.signal(other, signal.SIG_DFL)
+        self._stopping.set()
+
+    def _authority_rung(self) -> None:
+        if self._life is not None:
+            self._life.authority_rung()
+
+    def _market_rung(self, hint: str) -> None:
+        if self._life is not None:
+            self._life.market_rung(hint)

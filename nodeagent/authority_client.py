@@ -1,0 +1,238 @@
+"""What a node asks of the database, each as one statement with a typed result. No decisions are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from nodeagent.connections import STATEMENT_TIMEOUT_S
+from nodeagent.quoting import QuotingParameters, TwoSidedQuote
+
+
+class Runs(Protocol):
+    """Something that runs one statement (a Link)."""
+
+    async def fetch(self, query: str, *arguments: Any, timeout_s: float = ...) -> list[Any]: ...
+
+
+class Registration(NamedTuple):
+    incarnation: UUID
+    serial: int
+    expires_at: datetime
+
+
+class Renewal(NamedTuple):
+    expires_at: datetime
+    now: datetime
+    next_expiry: datetime | None  # of the others
+    generation: int
+
+
+class Neighbour(NamedTuple):
+    incarnation: UUID
+    node: str
+    serial: int
+
+
+class Ended(NamedTuple):
+    incarnation: UUID
+    node: str
+    reason: str
+
+
+class Membership(NamedTuple):
+    """Who could be given symbols, and whom the assignment in force was made for."""
+
+    generation: int
+    applied_members: list[str]
+    members: list[str]
+    draining: list[str]
+    unassigned: int  # symbols without an assignment
+
+
+class Claim(NamedTuple):
+    """A symbol that is assigned to us or held by us."""
+
+    symbol: str
+    is_assigned: bool
+    is_held: bool
+    is_free: bool
+    epoch: int
+
+
+class Grant(NamedTuple):
+    symbol: str
+    epoch: int | None
+    outcome: str
+
+
+class Outcome(NamedTuple):
+    """What became of one symbol's quote."""
+
+    symbol: str
+    outcome: str
+    version: int | None
+    traded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What a symbol's next quote is made from, and what its present one is."""
+
+    symbol: str
+    price: Decimal
+    step: int
+    position: Decimal
+    position_version: int
+    parameters: QuotingParameters
+    parameters_version: int
+    quoting_enabled: bool
+    quote_epoch: int | None
+    is_live: bool  # published, and not past valid_until
+
+    @property
+    def basis(self) -> tuple[Decimal, int, int]:
+        """What a quote follows from: it is replaced when this changes."""
+        return self.price, self.position_version, self.parameters_version
+
+
+REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v1($1, $2)"
+RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v1($1)"
+LEAVE = "SELECT authority_leave_v1($1)"
+_WATCH = "SELECT authority_watch_v1($1, $2)"
+_SWEEP = "SELECT incarnation, node, reason FROM authority_sweep_v1()"
+_RING = """
+    SELECT id, node, serial FROM authority_incarnation
+     WHERE ended_at IS NULL AND id <> $1 ORDER BY node COLLATE "C"
+"""
+_MEMBERSHIP = """
+    SELECT coalesce(last.generation, 0), coalesce(last.members, '{}'),
+           ARRAY(SELECT node FROM authority_member ORDER BY node COLLATE "C"),
+           ARRAY(SELECT name FROM authority_node WHERE draining ORDER BY name),
+           (SELECT count(*) FROM exchange_symbol s
+             WHERE NOT EXISTS (SELECT FROM authority_assignment a WHERE a.symbol = s.name))
+      FROM (SELECT) AS always
+      LEFT JOIN (SELECT generation, members FROM authority_rebalance ORDER BY generation DESC LIMIT 1) last ON true
+"""
+_ASSIGNMENT = """
+    SELECT s.name, a.node FROM exchange_symbol s LEFT JOIN authority_assignment a ON a.symbol = s.name
+"""
+_APPLY = "SELECT authority_apply_assignment_v1($1, $2, $3, $4, $5, $6)"
+# A lease is only ever granted for an assigned symbol, and assignments are not deleted: so the join misses none.
+_CLAIMS = """
+    SELECT a.symbol, a.node = $1, coalesce(l.incarnation = $2, false), l.incarnation IS NULL, coalesce(l.epoch, 0)
+      FROM authority_assignment a LEFT JOIN authority_lease l ON l.symbol = a.symbol
+     WHERE a.node = $1 OR l.incarnation = $2
+     ORDER BY a.symbol
+"""
+_ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v1($1, $2)"
+_RELEASE = "SELECT authority_release_v1($1, $2)"
+_MARKET = """
+    SELECT q.symbol, p.price, p.step, l.quantity, l.version, s.tick_size, s.lot_size, s.half_spread_ticks,
+           s.skew_ticks, s.quote_size, s.position_limit, s.parameters_version, q.quoting_enabled, q.quote_epoch,
+           q.published_at IS NOT NULL AND q.valid_until > clock_timestamp()
+      FROM exchange_quote q
+      JOIN exchange_symbol s ON s.name = q.symbol
+      JOIN exchange_price p ON p.symbol = q.symbol
+      JOIN ledger_position l ON l.symbol = q.symbol
+     WHERE q.symbol = ANY ($1)
+"""
+_REPLACE = """
+    SELECT symbol, outcome, version, traded
+      FROM authority_replace_quotes_v1($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+async def watch(link: Runs, serial: int, wait_ms: int) -> bool:
+    """Whether that incarnation's session is gone; waits for it for `wait_ms`."""
+    rows = await link.fetch(_WATCH, serial, wait_ms)
+    return bool(rows[0][0])
+
+
+async def sweep(link: Runs) -> list[Ended]:
+    """End all that has expired or whose session is gone; those that this call ended."""
+    return [Ended(*row) for row in await link.fetch(_SWEEP)]
+
+
+async def ring(link: Runs, incarnation: UUID) -> list[Neighbour]:
+    """The other un-ended incarnations, by node name."""
+    return [Neighbour(*row) for row in await link.fetch(_RING, incarnation)]
+
+
+async def membership(link: Runs) -> Membership:
+    """Members now, and those of the assignment in force."""
+    return Membership(*(await link.fetch(_MEMBERSHIP))[0])
+
+
+async def assignment(link: Runs) -> dict[str, str | None]:
+    """Every symbol and the node that it is assigned to, if any."""
+    return {symbol: node for symbol, node in await link.fetch(_ASSIGNMENT)}
+
+
+async def apply_assignment(link: Runs, seen: Membership, moves: Mapping[str, str], applied_by: str, cause: str) -> str:
+    """Apply the moves computed from `seen`: 'applied', 'unchanged' or 'stale' (see the function's header)."""
+    rows = await link.fetch(_APPLY, seen.generation, seen.members, list(moves), list(moves.values()), applied_by, cause)
+    return str(rows[0][0])
+
+
+async def claims(link: Runs, node: str, incarnation: UUID) -> list[Claim]:
+    """The symbols that are assigned to the node or held by the incarnation."""
+    return [Claim(*row) for row in await link.fetch(_CLAIMS, node, incarnation)]
+
+
+async def acquire(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> list[Grant]:
+    """Ask for these symbols' leases: granted, held, not_assigned or ended for each."""
+    return [Grant(*row) for row in await link.fetch(_ACQUIRE, incarnation, symbols)]
+
+
+async def release(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> int:
+    """Give these symbols' leases back; how many were ours."""
+    return int((await link.fetch(_RELEASE, incarnation, symbols))[0][0])
+
+
+async def market(link: Runs, symbols: Sequence[str]) -> list[Market]:
+    """What these symbols' quotes follow from and what they are now, as of one snapshot."""
+    return [
+        Market(
+            symbol=row[0],
+            price=row[1],
+            step=row[2],
+            position=row[3],
+            position_version=row[4],
+            parameters=QuotingParameters(*row[5:11]),
+            parameters_version=row[11],
+            quoting_enabled=row[12],
+            quote_epoch=row[13],
+            is_live=row[14],
+        )
+        for row in await link.fetch(_MARKET, symbols)
+    ]
+
+
+async def replace_quotes(
+    link: Runs,
+    incarnation: UUID,
+    quotes: Mapping[str, tuple[int, TwoSidedQuote]],
+    validity_ms: int,
+    *,
+    timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> list[Outcome]:
+    """Replace the quotes of many symbols, each under its epoch, in one commit. Each is answered by itself."""
+    sides = [quote for _epoch, quote in quotes.values()]
+    rows = await link.fetch(
+        _REPLACE,
+        incarnation,
+        list(quotes),
+        [epoch for epoch, _quote in quotes.values()],
+        [quote.bid_price for quote in sides],
+        [quote.bid_quantity for quote in sides],
+        [quote.ask_price for quote in sides],
+        [quote.ask_quantity for quote in sides],
+        validity_ms,
+        timeout_s=timeout_s,
+    )
+    return [Outcome(*row) for row in rows]

@@ -1,0 +1,197 @@
+"""The node's connections: direct (no pooler: session locks and LISTEN need that), every wait with a deadline.
+
+What can go wrong with a statement is sorted into three: the connection is gone (ConnectionLost: make a new one), the
+database chose this statement to lose (TryAgain: the same again, soon), and everything else, which is an error of ours
+or of the set-up and is not hidden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from mmproject.db import described
+from mmproject.errors import UserError
+
+CONNECT_TIMEOUT_S = 3.0  # a server that takes longer is tried again
+STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 2 s: the server answers first, unless it is gone
+BACKOFF_BASE_S = 0.05
+BACKOFF_CAP_S = 2.0
+
+# Options of libpq's that other drivers take in a URL; asyncpg would hand them to the server as settings.
+_LIBPQ_ONLY = frozenset(
+    ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+)
+# The server's side of the socket: a host that vanishes frees its session lock even when nothing is sent to it.
+_SERVER_SETTINGS = {
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+    "jit": "off",  # the statements take less than compiling them would
+    "timezone": "UTC",
+}
+# serialization_failure, deadlock_detected, lock_not_available, query_canceled (its timeout), transaction_timeout
+_TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "57014"))
+# The server ends the session: shutdowns, idle and transaction timeouts, too many connections; all of class 08.
+_SESSION_ENDED = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300", "57P04"))
+
+
+# asyncpg makes these names from PostgreSQL's list of errors as it is imported, out of a type checker's sight.
+_errors: Any = asyncpg.exceptions
+DriverError: tuple[type[Exception], ...] = (
+    _errors.PostgresError,
+    _errors.InterfaceError,
+    _errors.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+class Connection(Protocol):
+    """What we use of an asyncpg connection, most of which it leaves without types."""
+
+    async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[Any]: ...  # noqa: ASYNC109
+
+    async def add_listener(self, channel: str, callback: Callable[[object, int, str, object], None]) -> None: ...
+
+    def add_termination_listener(self, callback: Callable[[object], None]) -> None: ...
+
+    def is_closed(self) -> bool: ...
+
+    def terminate(self) -> None: ...
+
+
+class ConnectionLost(Exception):
+    """The connection is gone, or could not be made. Its text says why, in one line."""
+
+
+class TryAgain(Exception):
+    """The statement lost a race or ran into a timeout, and changed nothing."""
+
+
+class Backoff:
+    """Pauses between tries: doubling from 50 ms to 2 s, with jitter so that many who lost at once do not meet again."""
+
+    def __init__(self, base_s: float = BACKOFF_BASE_S, cap_s: float = BACKOFF_CAP_S) -> None:
+        self._base_s, self._cap_s, self._tries = base_s, cap_s, 0
+
+    def next_s(self) -> float:
+        """How long to wait now, in seconds."""
+        longest = min(self._cap_s, self._base_s * 2**self._tries)
+        self._tries = min(self._tries + 1, 16)
+        return random.uniform(longest / 2, longest)
+
+    def reset(self) -> None:
+        self._tries = 0
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks, for a log event; its type when it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def asyncpg_url(url: str) -> str:
+    """The URL without the options that only libpq knows."""
+    parts = urlsplit(url)
+    options = [(name, value) for name, value in parse_qsl(parts.query) if name not in _LIBPQ_ONLY]
+    return urlunsplit(parts._replace(query=urlencode(options)))
+
+
+async def connect(url: str, application_name: str) -> Connection:
+    """One connection. Raises ConnectionLost, or UserError where trying again will not help."""
+    try:
+        connection = await cast(Any, asyncpg).connect(
+            asyncpg_url(url),
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=STATEMENT_TIMEOUT_S,
+            target_session_attrs="read-write",
+            server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+        )
+    except (_errors.InvalidAuthorizationSpecificationError, _errors.InvalidCatalogNameError) as error:
+        raise UserError(f"cannot connect to {described(url)}: {one_line(error)}") from error
+    except _errors.ClientConfigurationError as error:
+        raise UserError(f"DATABASE_URL: {one_line(error)}") from error
+    except DriverError as error:
+        raise ConnectionLost(f"cannot connect to {described(url)}: {one_line(error)}") from error
+    return cast(Connection, connection)
+
+
+def sorted_error(error: Exception, connection: Connection) -> Exception:
+    """The error to raise in place of what asyncpg raised on `connection`."""
+    state = getattr(error, "sqlstate", None) or ""
+    if state in _TRY_AGAIN:
+        return TryAgain(one_line(error))
+    if state in _SESSION_ENDED or state.startswith("08") or isinstance(error, OSError | TimeoutError):
+        return ConnectionLost(one_line(error))
+    if state in ("42883", "42P01", "3F000"):
+        return UserError(f"the database is not set up for this version: {one_line(error)}")
+    if state == "42501":
+        return UserError(f"this database role may not work as a node (mm_node may): {one_line(error)}")
+    if connection.is_closed():
+        return ConnectionLost(one_line(error))
+    return error
+
+
+async def listen(connection: Connection, channel: str, rung: Callable[[str, str], None]) -> None:
+    """Call `rung` with channel and payload at every notification. Raises ConnectionLost, TryAgain."""
+
+    def heard(_connection: object, _pid: int, heard_channel: str, payload: object) -> None:
+        rung(heard_channel, str(payload))
+
+    try:
+        async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+            await connection.add_listener(channel, heard)
+    except DriverError as error:
+        raise sorted_error(error, connection) from error
+
+
+async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: float) -> list[Any]:
+    """Run one statement in autocommit. Raises ConnectionLost, TryAgain, or the error that it is.
+
+    A statement that is not answered in time ends the connection: what becomes of it is then the server's to say.
+    """
+    try:
+        return await connection.fetch(query, *arguments, timeout=timeout_s)
+    except DriverError as error:
+        sorted_one = sorted_error(error, connection)
+        if isinstance(sorted_one, ConnectionLost):
+            connection.terminate()
+        if sorted_one is error:
+            raise
+        raise sorted_one from error
+
+
+class Link:
+    """A connection that is made when it is first needed, and again after it was lost. One statement at a time."""
+
+    def __init__(self, url: str, application_name: str) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._connection: Connection | None = None
+
+    async def fetch(self, query: str, *arguments: Any, timeout_s: float = STATEMENT_TIMEOUT_S) -> list[Any]:
+        """Run one statement. Raises ConnectionLost, TryAgain, UserError."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url, self._application_name)
+        return await fetch(self._connection, query, *arguments, timeout_s=timeout_s)
+
+    def terminate(self) -> None:
+        """Drop the connection now, whatever it is doing."""
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.terminate()
+        self._connection = None
+
+
+async def pause(seconds: float, until: asyncio.Event) -> bool:
+    """Wait, but no longer than until the event is set; returns whether it is."""
+    try:
+        await asyncio.wait_for(until.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

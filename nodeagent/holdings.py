@@ -1,0 +1,120 @@
+"""What a node holds and what is due: plain state, changed only on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+NEVER = float("inf")
+REFRESH_COALESCE_S = 0.05  # symbols that are due this close together go in one batch
+
+
+@dataclass(slots=True)
+class Holding:
+    """A lease that we hold, and what we last quoted under it."""
+
+    epoch: int
+    basis: tuple[Decimal, int, int] | None = None  # price, position version, parameters version; None: not quoted yet
+    due_at: float = 0.0  # on the loop's clock: looked at again by then, whatever the doorbell says
+    refusals: int = 0  # quotes refused in a row for what they said (not for want of the right)
+
+
+@dataclass(slots=True)
+class Agenda:
+    """What the worker has to do next. Every part is a flag or a set of symbols held, so it can't grow without bound."""
+
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    sweep: bool = False
+    reconcile: bool = False
+    first: set[str] = field(default_factory=set)  # named by a doorbell, just filled or just granted
+    then: set[str] = field(default_factory=set)  # all the others that are to be looked at
+
+    def ask_sweep(self) -> None:
+        self.sweep = True
+        self.wake.set()
+
+    def ask_reconcile(self) -> None:
+        self.reconcile = True
+        self.wake.set()
+
+    def ask_first(self, symbols: Iterable[str]) -> None:
+        self.first.update(symbols)
+        self.wake.set()
+
+    def ask_then(self, symbols: Iterable[str]) -> None:
+        self.then.update(symbols)
+        self.wake.set()
+
+    def take_symbols(self, most: int) -> list[str]:
+        """Up to `most` symbols to look at now, the urgent ones first; they are off the agenda."""
+        taken = sorted(self.first)[:most]
+        self.first.difference_update(taken)
+        self.then.difference_update(taken)
+        if len(taken) < most and self.then:
+            more = sorted(self.then)[: most - len(taken)]
+            self.then.difference_update(more)
+            taken += more
+        return taken
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.sweep or self.reconcile or self.first or self.then)
+
+
+class Holdings:
+    """The leases that this incarnation holds as far as it knows, by symbol."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Holding] = {}
+        self.next_due = NEVER  # no later than the earliest due_at of those that are not being looked at
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def symbols(self) -> list[str]:
+        return list(self._held)
+
+    def epochs(self) -> dict[str, int]:
+        """The epoch that each symbol is held under."""
+        return {symbol: held.epoch for symbol, held in self._held.items()}
+
+    def get(self, symbol: str) -> Holding | None:
+        return self._held.get(symbol)
+
+    def named(self, hint: str) -> list[str]:
+        """The symbols held among those a doorbell names, comma-joined; all when it names none."""
+        if not hint:
+            return self.symbols()
+        return [symbol for symbol in hint.split(",") if symbol in self._held]
+
+    def put(self, symbol: str, epoch: int) -> None:
+        """We hold it under this epoch; whatever we knew under another one is forgotten."""
+        held = self._held.get(symbol)
+        if held is None or held.epoch != epoch:
+            self._held[symbol] = Holding(epoch)
+
+    def drop(self, symbol: str) -> None:
+        self._held.pop(symbol, None)
+
+    def set_due(self, held: Holding, at: float) -> None:
+        """Have it looked at again by `at`, on the loop's clock."""
+        held.due_at = at
+        self.next_due = min(self.next_due, at)
+
+    def take_due(self, now: float) -> list[str]:
+        """The symbols due by `now`, or so soon after that waiting would only make another batch.
+
+        Each gets its next time when it has been looked at.
+        """
+        taken, self.next_due = [], NEVER
+        for symbol, held in self._held.items():
+            if held.due_at <= now + REFRESH_COALESCE_S:
+                taken.append(symbol)
+            else:
+                self.next_due = min(self.next_due, held.due_at)
+        return taken

@@ -1,0 +1,158 @@
+"""Bringing what we hold to what is assigned: read the tables, compare, act.
+
+Run after every change, and safe to run at any time.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from authority.assignment import assign
+from nodeagent import authority_client as client
+from nodeagent.authority_client import Claim, Membership
+from nodeagent.connections import ConnectionLost, Link, TryAgain
+from nodeagent.holdings import Agenda, Holdings
+from nodeagent.session import Session
+
+log = structlog.get_logger("nodeagent.reconciler")
+
+APPLY_ATTEMPTS = 5  # each 'stale' means that somebody else has applied one: another doorbell comes anyway
+BATCH_MAX_SYMBOLS = 500  # per grant or release: one commit, whose locks orders and quotes wait for
+
+
+class Reconciler:
+    """Assignment, releases and grants of one session."""
+
+    def __init__(self, link: Link, session: Session, holdings: Holdings, agenda: Agenda) -> None:
+        self._link = link
+        self._session = session
+        self._holdings = holdings
+        self._agenda = agenda
+        self.generation = 0  # of the assignment that we last acted on
+
+    async def sweep(self) -> None:
+        """End all that has expired or lost its session. Raises ConnectionLost, TryAgain: then it is due again."""
+        self._agenda.sweep = False
+        try:
+            await sweep_and_tell(self._link, self._session.node, "expiry", self._agenda)
+        except (ConnectionLost, TryAgain):
+            self._agenda.sweep = True
+            raise
+
+    async def reconcile(self) -> None:
+        """One round, from the tables alone. Raises ConnectionLost, TryAgain: it is on the agenda again then.
+
+        1. apply a new assignment if the members have changed or symbols have none
+        2. take over what the tables say that we hold (an answer may have been lost), forget what they don't
+        3. release what is assigned to others
+        4. acquire what is assigned to us and free; what others still hold comes with their release's doorbell
+        More than one batch in 3 or 4 asks for another round, so that quotes go out in between.
+        """
+        # Off the agenda first, so that a doorbell from here on puts it back.
+        self._agenda.reconcile = False
+        try:
+            await self._reconcile()
+        except (ConnectionLost, TryAgain):
+            self._agenda.reconcile = True
+            raise
+
+    async def _reconcile(self) -> None:
+        await self._rebalance_if_needed()
+        claims = await client.claims(self._link, self._session.node, self._session.incarnation)
+        held = [claim for claim in claims if claim.is_held]
+        self._adopt(held)
+        surplus = [claim for claim in held if not claim.is_assigned]
+        free = [claim for claim in claims if claim.is_assigned and claim.is_free]
+        if surplus:
+            await self._release(surplus[:BATCH_MAX_SYMBOLS])
+        if free:
+            await self._acquire(free[:BATCH_MAX_SYMBOLS])
+        if len(surplus) > BATCH_MAX_SYMBOLS or len(free) > BATCH_MAX_SYMBOLS:
+            self._agenda.ask_reconcile()
+
+    async def _rebalance_if_needed(self) -> None:
+        for _attempt in range(APPLY_ATTEMPTS):
+            seen = await client.membership(self._link)
+            self.generation = seen.generation
+            # While no one is a member (all are draining) everything stays where it is.
+            if not seen.members or (seen.members == seen.applied_members and not seen.unassigned):
+                return
+            answer, moves = await self._rebalance(seen)
+            if answer != "stale":
+                self.generation = seen.generation + (answer == "applied")
+                log.info(
+                    "rebalanced",
+                    node=self._session.node,
+                    answer=answer,
+                    generation=self.generation,
+                    members=seen.members,
+                    cause=cause(seen),
+                    moves=moves,
+                )
+                return
+        self._agenda.ask_reconcile()
+
+    async def _rebalance(self, seen: Membership) -> tuple[str, dict[str, str]]:
+        current = await client.assignment(self._link)
+        wanted = assign(current, seen.members, {symbol: node for symbol, node in current.items() if node})
+        moves = {symbol: node for symbol, node in wanted.items() if current[symbol] != node}
+        return await client.apply_assignment(self._link, seen, moves, self._session.node, cause(seen)), moves
+
+    def _adopt(self, held: list[Claim]) -> None:
+        epochs = {claim.symbol: claim.epoch for claim in held}
+        for symbol in self._holdings.symbols():
+            if symbol not in epochs:
+                self._holdings.drop(symbol)
+                log.warning("lease gone", node=self._session.node, symbol=symbol)
+        for symbol, epoch in epochs.items():
+            if symbol not in self._holdings:
+                self._holdings.put(symbol, epoch)
+                self._agenda.ask_first((symbol,))
+
+    async def _release(self, surplus: list[Claim]) -> None:
+        # Not ours from here on, even if the answer gets lost: the next round reads what became of it.
+        for claim in surplus:
+            self._holdings.drop(claim.symbol)
+        await client.release(self._link, self._session.incarnation, [claim.symbol for claim in surplus])
+        log.info(
+            "released",
+            node=self._session.node,
+            incarnation=str(self._session.incarnation),
+            epochs={claim.symbol: claim.epoch for claim in surplus},
+        )
+
+    async def _acquire(self, free: list[Claim]) -> None:
+        grants = await client.acquire(self._link, self._session.incarnation, [claim.symbol for claim in free])
+        granted = {grant.symbol: grant.epoch for grant in grants if grant.outcome == "granted" and grant.epoch}
+        for symbol, epoch in granted.items():
+            self._holdings.put(symbol, epoch)
+        self._agenda.ask_first(granted)
+        if granted:
+            log.info("granted", node=self._session.node, incarnation=str(self._session.incarnation), epochs=granted)
+        if any(grant.outcome == "ended" for grant in grants):
+            self._session.renew_soon()
+
+
+def cause(seen: Membership) -> str:
+    """Why a new assignment is needed, in words: they stay in the history."""
+    joined = sorted(set(seen.members) - set(seen.applied_members))
+    left = sorted(set(seen.applied_members) - set(seen.members))
+    parts = [f"{node} joined" for node in joined]
+    parts += [f"{node} is draining" if node in seen.draining else f"{node} left" for node in left]
+    if seen.unassigned:
+        parts.append(f"{seen.unassigned} symbols had no node")
+    return ", ".join(parts)
+
+
+async def sweep_and_tell(link: Link, node: str, trigger: str, agenda: Agenda) -> None:
+    """Sweep once and log what this call ended. Raises ConnectionLost, TryAgain."""
+    for ended in await client.sweep(link):
+        log.warning(
+            "swept",
+            node=node,
+            trigger=trigger,
+            ended=ended.node,
+            incarnation=str(ended.incarnation),
+            reason=ended.reason,
+        )
+        agenda.ask_reconcile()
