@@ -21,8 +21,8 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *conf.allowed_hosts]
 if conf.host not in ALLOWED_HOSTS:
     ALLOWED_HOSTS.append(conf.host)
 
+# Not "daphne": it only changes `runserver`, and every process would import Twisted for it (0.2 s of CPU each).
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

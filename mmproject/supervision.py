@@ -93,18 +93,25 @@ def programs(settings: Conf, urls: dict[str, str], *, cluster: Cluster | None) -
     return found
 
 
-def _quoted(value: str) -> str:
-    """A value for supervisord's configuration, which expands % and reads quotes as a shell does."""
-    assert not set(value) & {"\n", '"'}, "a URL or path with a quote or line break"
+def _word(value: str) -> str:
+    """A word of a command in supervisord's configuration, which expands % and then splits as a shell does."""
+    assert not set(value) & {"\n", '"'}, "a path with a double quote or line break"
     return '"' + value.replace("\\", "\\\\").replace("%", "%%") + '"'
+
+
+def _value(value: str) -> str:
+    """A value of an environment there: the quotes are taken off, and nothing inside is unescaped."""
+    assert not set(value) & {"\n", '"'}, "a URL or path with a double quote or line break"
+    assert value.strip("'") == value, "a URL or path with a quote at its end"
+    return '"' + value.replace("%", "%%") + '"'
 
 
 def _section(program: Program, logs: Path) -> str:
     guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), *program.guard, "--"]
-    environment = ",".join(f"{name}={_quoted(value)}" for name, value in program.environment.items())
+    environment = ",".join(f"{name}={_value(value)}" for name, value in program.environment.items())
     return f"""
 [program:{program.name}]
-command={" ".join(_quoted(word) for word in [*guard, *program.command])}
+command={" ".join(_word(word) for word in [*guard, *program.command])}
 environment={environment}
 directory={str(program.directory).replace("%", "%%")}
 autostart={"true" if program.group == "database" else "false"}

@@ -7,6 +7,7 @@ once; each test's is a copy of it.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ import django  # noqa: E402
 import pytest  # noqa: E402
 
 django.setup()
+logging.getLogger().setLevel("WARNING")  # a failing test shows what matters
 
 from mmproject import provision  # noqa: E402
 from mmproject.conf import ROOT, conf  # noqa: E402

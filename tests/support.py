@@ -127,7 +127,7 @@ class System:
     port: int
     nodes: int
     symbols: int
-    seed: int = 1
+    seed: int | None = None
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     output: IO[str] | None = None
@@ -140,8 +140,10 @@ class System:
         """Start it; with `wait`, return when /readyz answers. Its output is in `said()`."""
         self.output = open(self.var.parent / f"{self.var.name}.out", "a")  # noqa: SIM115 - closed by stop
         options = ["--port", str(self.port), "--nodes", str(self.nodes), "--symbols", str(self.symbols)]
+        if self.seed is not None:
+            options += ["--seed", str(self.seed)]
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", *options, "--seed", str(self.seed)],
+            [sys.executable, "manage.py", "up", *options],
             cwd=ROOT,
             env=environment(self.var, **self.env),
             stdin=subprocess.DEVNULL,
@@ -249,14 +251,15 @@ class System:
 
 @contextmanager
 def running_system(
-    *, nodes: int = 1, symbols: int = 3, seed: int = 1, wait: bool = True, **env: str
+    *, nodes: int = 1, symbols: int = 3, seed: int | None = None, wait: bool = True, subfolder: str = "", **env: str
 ) -> Iterator[System]:
     """A whole system in a folder of its own, on free ports, stopped and removed at the end.
 
     It has its own embedded server, unless `env` gives it a DATABASE_URL.
     """
     with tempfile.TemporaryDirectory(prefix="mm-system-", ignore_cleanup_errors=False) as folder:
-        system = System(Path(folder) / "var", free_port(), nodes, symbols, seed, dict(env))
+        system = System(Path(folder) / subfolder / "var", free_port(), nodes, symbols, seed, dict(env))
+        system.var.parent.mkdir(exist_ok=True)
         try:
             system.start(wait=wait)
             yield system
