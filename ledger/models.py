@@ -40,10 +40,7 @@ class Fill(models.Model):
         indexes = [models.Index(fields=["xid", "fill_id"], name="fill_commit_order")]
         constraints = [
             # With the primary key this makes (symbol, sequence) unique without an index of its own.
-            check(
-                "i7_fills_once",
-                "sequence > 0 AND fill_id = symbol || '-' || lpad(sequence::text, 12, '0')",
-            ),
+            check("i7_fills_once", "fill_id = symbol || '-' || lpad(sequence::text, 12, '0')"),
             check("i9_fair_fills", "mod(price, tick_size) = 0 AND mod(quantity, lot_size) = 0"),
         ]
 
@@ -68,7 +65,7 @@ class Position(models.Model):
     class Meta:
         constraints = [
             # A flat position has no cost.
-            check("i6_positions_add_up", "sign(quantity) = sign(cost) AND version >= 0"),
+            check("i6_positions_add_up", "sign(quantity) = sign(cost)"),
         ]
 
     def __str__(self) -> str:

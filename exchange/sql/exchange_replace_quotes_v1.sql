@@ -69,9 +69,10 @@ BEGIN
         RETURNING q.*
     ), recorded AS (
         INSERT INTO exchange_quoteversion (symbol, version, bid_price, bid_quantity, ask_price, ask_quantity, epoch,
-                                           incarnation, node, published_at, valid_until, after_sequence)
+                                           incarnation, node, published_at, valid_until, after_sequence,
+                                           tick_size, lot_size)
         SELECT r.symbol, r.version, r.bid_price, r.bid_quantity, r.ask_price, r.ask_quantity, r.quote_epoch,
-               r.quote_incarnation, r.quote_node, r.published_at, r.valid_until, r.sequence
+               r.quote_incarnation, r.quote_node, r.published_at, r.valid_until, r.sequence, r.tick_size, r.lot_size
           FROM replaced r
     )
     SELECT array_agg(j.symbol ORDER BY j.symbol), array_agg(j.outcome ORDER BY j.symbol),

@@ -16,25 +16,32 @@ CREATE FUNCTION exchange_submit_order_v1(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-    q exchange_quote;
-    o exchange_order;
+    q record;
     m record;
+    v_known exchange_order;
     v_error text;
     v_buys boolean := p_side = 'buy';
     v_resting_side text := CASE p_side WHEN 'buy' THEN 'sell' ELSE 'buy' END;
     v_lowest numeric := CASE WHEN p_side = 'sell' THEN coalesce(p_price, 0) ELSE 0 END;
     v_highest numeric := CASE WHEN p_side = 'buy' THEN coalesce(p_price, 1e15) ELSE 1e15 END;
-    v_quote_price numeric;
-    v_quote_quantity numeric;
+    v_available numeric;
     v_left numeric := p_quantity;
     v_quantity numeric;
+    v_quote_left numeric;
+    v_notional numeric := 0;
+    v_fills jsonb := '[]';
     v_id text;
-    v_first_trade bigint;
-    v_quote_touched boolean := false;
+    v_status text;
+    v_reject_code text;
+    v_answer jsonb;
 BEGIN
-    SELECT * INTO q FROM exchange_quote WHERE symbol = p_symbol FOR UPDATE;
+    -- 1. The lock that orders all that happens to the symbol; of the quote, the side that this order would meet.
+    SELECT tick_size, lot_size, version, quote_epoch, quote_incarnation, quote_node, arrival, sequence, trade_sequence,
+           CASE p_side WHEN 'buy' THEN ask_price ELSE bid_price END AS price,
+           CASE p_side WHEN 'buy' THEN ask_quantity ELSE bid_quantity END AS quantity, valid_until
+      INTO q FROM exchange_quote WHERE symbol = p_symbol FOR UPDATE;
     v_error := CASE
-        WHEN q.symbol IS NULL THEN 'unknown_symbol'
+        WHEN q.tick_size IS NULL THEN 'unknown_symbol'
         WHEN p_client_order_id !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$' OR p_client_order_id IS NULL THEN 'invalid_order_id'
         WHEN p_side IS NULL OR p_side NOT IN ('buy', 'sell') THEN 'invalid_side'
         WHEN p_type IS NULL OR p_type NOT IN ('limit', 'market') THEN 'invalid_type'
@@ -49,37 +56,32 @@ BEGIN
     IF v_error IS NOT NULL THEN
         RETURN jsonb_build_object('error', v_error);
     END IF;
-    SELECT * INTO o FROM exchange_order WHERE client_order_id = p_client_order_id;
+
+    -- 2. A known id: the first answer again, or a refusal. Judged after the lock is held.
+    SELECT * INTO v_known FROM exchange_order WHERE client_order_id = p_client_order_id;
     IF FOUND THEN
-        IF (o.symbol, o.side, o.type, o.time_in_force, o.price, o.quantity)
+        IF (v_known.symbol, v_known.side, v_known.type, v_known.time_in_force, v_known.price, v_known.quantity)
            IS DISTINCT FROM (p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity) THEN
             RETURN jsonb_build_object('error', 'duplicate_client_order_id');
         END IF;
-        RETURN coalesce(o.first_answer, exchange_order_answer_v1(o));
+        RETURN coalesce(v_known.first_answer, exchange_order_answer_v1(v_known));
     END IF;
 
-    o.client_order_id := p_client_order_id;
-    o.filled_quantity := 0;
-    o.filled_notional := 0;
-    o.fills := '[]';
-    v_first_trade := q.trade_sequence;
-    IF q.valid_until > clock_timestamp()
-       AND (CASE WHEN v_buys THEN q.ask_price ELSE q.bid_price END) BETWEEN v_lowest AND v_highest THEN
-        v_quote_price := CASE WHEN v_buys THEN q.ask_price ELSE q.bid_price END;
-        v_quote_quantity := CASE WHEN v_buys THEN q.ask_quantity ELSE q.bid_quantity END;
+    -- 3. The quote takes part if it is live and within the limit. Fill or kill is decided before anything trades.
+    IF q.valid_until > clock_timestamp() AND q.price BETWEEN v_lowest AND v_highest THEN
+        v_quote_left := q.quantity;
     END IF;
-
-    -- Fill or kill is decided before anything trades.
-    IF p_time_in_force = 'FOK' AND p_quantity > coalesce(v_quote_quantity, 0) + (
-        SELECT coalesce(sum(quantity - filled_quantity), 0) FROM exchange_order
+    IF p_time_in_force = 'FOK' THEN
+        SELECT coalesce(sum(quantity - filled_quantity), 0) INTO v_available FROM exchange_order
          WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
-           AND price BETWEEN v_lowest AND v_highest
-    ) THEN
-        o.reject_code := 'fok_unfillable';
-        v_left := 0;
+           AND price BETWEEN v_lowest AND v_highest;
+        IF p_quantity > v_available + coalesce(v_quote_left, 0) THEN
+            v_reject_code := 'fok_unfillable';
+        END IF;
     END IF;
 
-    IF v_left > 0 THEN
+    -- 4. Match, best price first, then oldest.
+    IF v_reject_code IS NULL THEN
         FOR m IN
             SELECT * FROM (
                 SELECT id, client_order_id, price, quantity - filled_quantity AS available, id AS arrival
@@ -87,7 +89,7 @@ BEGIN
                  WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
                    AND price BETWEEN v_lowest AND v_highest
                 UNION ALL
-                SELECT NULL, NULL, v_quote_price, v_quote_quantity, q.arrival WHERE v_quote_price IS NOT NULL
+                SELECT NULL, NULL, q.price, v_quote_left, q.arrival WHERE v_quote_left IS NOT NULL
             ) candidate
             ORDER BY CASE WHEN v_buys THEN price ELSE -price END, arrival
         LOOP
@@ -96,11 +98,10 @@ BEGIN
             IF m.id IS NULL THEN
                 q.sequence := q.sequence + 1;
                 v_id := p_symbol || '-' || lpad(q.sequence::text, 12, '0');
-                PERFORM ledger_record_fill_v1(p_symbol, q.sequence, CASE WHEN v_buys THEN 'sell' ELSE 'buy' END, m.price,
-                                              v_quantity, p_client_order_id, q.version, q.quote_epoch, q.quote_incarnation,
-                                              q.quote_node, q.tick_size, q.lot_size);
-                v_quote_quantity := v_quote_quantity - v_quantity;
-                v_quote_touched := true;
+                PERFORM ledger_record_fill_v1(p_symbol, q.sequence, v_resting_side, m.price, v_quantity, p_client_order_id,
+                                              q.version, q.quote_epoch, q.quote_incarnation, q.quote_node, q.tick_size,
+                                              q.lot_size);
+                v_quote_left := v_quote_left - v_quantity;
             ELSE
                 q.trade_sequence := q.trade_sequence + 1;
                 v_id := p_symbol || '-X' || lpad(q.trade_sequence::text, 12, '0');
@@ -115,49 +116,54 @@ BEGIN
                        updated_at = clock_timestamp()
                  WHERE id = m.id;
             END IF;
-            o.filled_quantity := o.filled_quantity + v_quantity;
-            o.filled_notional := o.filled_notional + v_quantity * m.price;
-            o.fills := o.fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(m.price)::text,
-                                                     'quantity', trim_scale(v_quantity)::text);
             v_left := v_left - v_quantity;
+            v_notional := v_notional + v_quantity * m.price;
+            v_fills := v_fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(m.price)::text,
+                                                     'quantity', trim_scale(v_quantity)::text);
         END LOOP;
+        IF p_type = 'market' AND v_left = p_quantity THEN
+            v_reject_code := 'no_liquidity';
+        END IF;
     END IF;
 
-    IF p_type = 'market' AND o.filled_quantity = 0 AND o.reject_code IS NULL THEN
-        o.reject_code := 'no_liquidity';
-    END IF;
-    o.quantity := p_quantity;
-    o.status := CASE
-        WHEN o.reject_code IS NOT NULL THEN 'rejected'
-        WHEN o.filled_quantity = p_quantity THEN 'filled'
+    -- 5. Write what became of it: the order, what is left of the quote, and the activity when it did not simply fill.
+    v_status := CASE
+        WHEN v_reject_code IS NOT NULL THEN 'rejected'
+        WHEN v_left = 0 THEN 'filled'
         WHEN p_time_in_force <> 'GTC' THEN 'cancelled'
-        WHEN o.filled_quantity > 0 THEN 'partially_filled'
+        WHEN v_left < p_quantity THEN 'partially_filled'
         ELSE 'resting'
     END;
-    IF o.status IN ('resting', 'partially_filled') THEN
-        o.first_answer := exchange_order_answer_v1(o);
-    END IF;
-    INSERT INTO exchange_order (client_order_id, symbol, side, type, time_in_force, price, quantity, filled_quantity,
-                                filled_notional, status, reject_code, fills, first_answer, step, tick_size, lot_size)
-    VALUES (p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity, o.filled_quantity,
-            o.filled_notional, o.status, o.reject_code, o.fills, o.first_answer, p_step, q.tick_size, q.lot_size);
-    IF v_quote_touched OR q.trade_sequence <> v_first_trade THEN
-        v_quote_quantity := nullif(v_quote_quantity, 0);
+    v_answer := jsonb_build_object(
+        'client_order_id', p_client_order_id,
+        'status', v_status,
+        'filled_quantity', trim_scale(p_quantity - v_left)::text,
+        'remaining_quantity', trim_scale(v_left)::text,
+        'average_price', CASE WHEN v_left < p_quantity
+                              THEN trim_scale(round(v_notional / (p_quantity - v_left), 10))::text END,
+        'fills', v_fills,
+        'reject_code', v_reject_code);
+    WITH used AS (
         UPDATE exchange_quote
            SET sequence = q.sequence, trade_sequence = q.trade_sequence,
-               bid_price = CASE WHEN v_quote_touched AND NOT v_buys AND v_quote_quantity IS NULL THEN NULL ELSE bid_price END,
-               bid_quantity = CASE WHEN v_quote_touched AND NOT v_buys THEN v_quote_quantity ELSE bid_quantity END,
-               ask_price = CASE WHEN v_quote_touched AND v_buys AND v_quote_quantity IS NULL THEN NULL ELSE ask_price END,
-               ask_quantity = CASE WHEN v_quote_touched AND v_buys THEN v_quote_quantity ELSE ask_quantity END
-         WHERE symbol = p_symbol;
-    END IF;
-    IF o.status <> 'filled' THEN
+               bid_price = CASE WHEN v_buys OR v_quote_left > 0 OR v_quote_left IS NULL THEN bid_price END,
+               bid_quantity = CASE WHEN v_buys OR v_quote_left IS NULL THEN bid_quantity ELSE nullif(v_quote_left, 0) END,
+               ask_price = CASE WHEN NOT v_buys OR v_quote_left > 0 OR v_quote_left IS NULL THEN ask_price END,
+               ask_quantity = CASE WHEN NOT v_buys OR v_quote_left IS NULL THEN ask_quantity ELSE nullif(v_quote_left, 0) END
+         WHERE symbol = p_symbol AND v_left < p_quantity
+    ), told AS (
         INSERT INTO journal_activity (kind, symbol, data)
-        VALUES ('order', p_symbol,
-                jsonb_build_object('client_order_id', p_client_order_id, 'status', o.status, 'side', p_side, 'type', p_type,
-                                   'time_in_force', p_time_in_force, 'price', trim_scale(p_price)::text,
-                                   'quantity', trim_scale(p_quantity)::text, 'reject_code', o.reject_code));
-    END IF;
-    RETURN exchange_order_answer_v1(o);
+        SELECT 'order', p_symbol,
+               jsonb_build_object('client_order_id', p_client_order_id, 'status', v_status, 'side', p_side, 'type', p_type,
+                                  'time_in_force', p_time_in_force, 'price', trim_scale(p_price)::text,
+                                  'quantity', trim_scale(p_quantity)::text, 'reject_code', v_reject_code)
+         WHERE v_status <> 'filled'
+    )
+    INSERT INTO exchange_order (client_order_id, symbol, side, type, time_in_force, price, quantity, filled_quantity,
+                                filled_notional, status, reject_code, fills, first_answer, step, tick_size, lot_size)
+    VALUES (p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity, p_quantity - v_left,
+            v_notional, v_status, v_reject_code, v_fills,
+            CASE WHEN v_status IN ('resting', 'partially_filled') THEN v_answer END, p_step, q.tick_size, q.lot_size);
+    RETURN v_answer;
 END
 $$;

@@ -9,7 +9,8 @@ DECLARE
     v_count integer;
 BEGIN
     WITH live AS (
-        SELECT symbol, version + 1 AS version, quote_epoch, quote_incarnation, quote_node, sequence
+        SELECT symbol, version + 1 AS version, quote_epoch, quote_incarnation, quote_node, sequence, tick_size,
+               lot_size
           FROM exchange_quote WHERE symbol = ANY (p_symbols) AND published_at IS NOT NULL
     ), cleared AS (
         UPDATE exchange_quote q
@@ -20,9 +21,9 @@ BEGIN
         RETURNING q.symbol
     ), recorded AS (
         INSERT INTO exchange_quoteversion (symbol, version, epoch, incarnation, node, published_at, after_sequence,
-                                           withdrawn_reason)
+                                           withdrawn_reason, tick_size, lot_size)
         SELECT live.symbol, live.version, live.quote_epoch, live.quote_incarnation, live.quote_node, clock_timestamp(),
-               live.sequence, p_reason
+               live.sequence, p_reason, live.tick_size, live.lot_size
           FROM live JOIN cleared USING (symbol)
     ), told AS (
         INSERT INTO journal_activity (kind, symbol, node, data)

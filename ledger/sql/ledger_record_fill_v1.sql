@@ -16,61 +16,53 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
     v_fill_id text := p_symbol || '-' || lpad(p_sequence::text, 12, '0');
-    v_position ledger_position;
-    v_known ledger_fill;
     v_signed numeric := CASE p_side WHEN 'buy' THEN p_quantity WHEN 'sell' THEN -p_quantity END;
-    v_closed numeric;
-    v_now timestamptz;
+    v_known ledger_fill;
+    v_version bigint;
 BEGIN
-    SELECT * INTO v_position FROM ledger_position WHERE symbol = p_symbol FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'no position for symbol %', p_symbol USING ERRCODE = 'MM404';
-    END IF;
-    IF p_sequence <= v_position.version THEN
-        SELECT * INTO v_known FROM ledger_fill WHERE fill_id = v_fill_id;
-        IF (v_known.side, v_known.price, v_known.quantity, v_known.client_order_id, v_known.quote_version, v_known.epoch,
-            v_known.incarnation)
-           IS NOT DISTINCT FROM
-           (p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch, p_incarnation) THEN
-            RETURN 'duplicate';
-        END IF;
-        RAISE EXCEPTION 'fill % is already recorded with other contents', v_fill_id USING ERRCODE = 'MM409';
-    ELSIF p_sequence > v_position.version + 1 THEN
-        RAISE EXCEPTION 'fill % would leave a gap after %', v_fill_id, v_position.version USING ERRCODE = 'MM410';
-    END IF;
-
-    IF v_position.quantity * v_signed >= 0 THEN
-        v_position.cost := v_position.cost + v_signed * p_price;
-    ELSE
-        v_closed := least(abs(v_position.quantity), p_quantity);
-        IF v_closed = abs(v_position.quantity) THEN
-            v_position.cost := (v_signed + v_position.quantity) * p_price;
-        ELSE
-            v_position.cost := v_position.cost - round(v_position.cost * v_closed / abs(v_position.quantity), 10);
-        END IF;
-    END IF;
-    v_position.quantity := v_position.quantity + v_signed;
-    v_position.cash := v_position.cash - v_signed * p_price;
-    v_now := clock_timestamp();
-
-    WITH fill AS (
-        INSERT INTO ledger_fill (fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,
-                                 incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after)
-        VALUES (v_fill_id, p_symbol, p_sequence, p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch,
-                p_incarnation, p_node, v_now, p_tick_size, p_lot_size, v_position.quantity, v_position.cost,
-                v_position.cash)
+    -- The next fill in sequence, in one statement: the position as it was decides all that is written.
+    WITH moved AS (
+        UPDATE ledger_position
+           SET quantity = quantity + v_signed,
+               cash = cash - v_signed * p_price,
+               cost = CASE WHEN quantity * v_signed >= 0 THEN cost + v_signed * p_price
+                           WHEN abs(quantity) <= p_quantity THEN (quantity + v_signed) * p_price
+                           ELSE cost - round(cost * p_quantity / abs(quantity), 10) END,
+               version = p_sequence,
+               updated_at = clock_timestamp()
+         WHERE symbol = p_symbol AND version = p_sequence - 1
+        RETURNING quantity, cost, cash, updated_at
     ), told AS (
         INSERT INTO journal_activity (kind, symbol, node, data)
-        VALUES ('fill', p_symbol, p_node,
-                jsonb_build_object('fill_id', v_fill_id, 'side', p_side, 'price', trim_scale(p_price)::text,
-                                   'quantity', trim_scale(p_quantity)::text, 'client_order_id', p_client_order_id,
-                                   'quote_version', p_quote_version, 'epoch', p_epoch,
-                                   'position', trim_scale(v_position.quantity)::text))
+        SELECT 'fill', p_symbol, p_node,
+               jsonb_build_object('fill_id', v_fill_id, 'side', p_side, 'price', trim_scale(p_price)::text,
+                                  'quantity', trim_scale(p_quantity)::text, 'client_order_id', p_client_order_id,
+                                  'quote_version', p_quote_version, 'epoch', p_epoch,
+                                  'position', trim_scale(quantity)::text)
+          FROM moved
     )
-    UPDATE ledger_position
-       SET quantity = v_position.quantity, cost = v_position.cost, cash = v_position.cash, version = p_sequence,
-           updated_at = v_now
-     WHERE symbol = p_symbol;
-    RETURN 'recorded';
+    INSERT INTO ledger_fill (fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,
+                             incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after)
+    SELECT v_fill_id, p_symbol, p_sequence, p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch,
+           p_incarnation, p_node, updated_at, p_tick_size, p_lot_size, quantity, cost, cash
+      FROM moved;
+    IF FOUND THEN
+        RETURN 'recorded';
+    END IF;
+
+    SELECT version INTO v_version FROM ledger_position WHERE symbol = p_symbol;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no position for symbol %', p_symbol USING ERRCODE = 'MM404';
+    ELSIF p_sequence > v_version THEN
+        RAISE EXCEPTION 'fill % would leave a gap after %', v_fill_id, v_version USING ERRCODE = 'MM410';
+    END IF;
+    SELECT * INTO v_known FROM ledger_fill WHERE fill_id = v_fill_id;
+    IF (v_known.side, v_known.price, v_known.quantity, v_known.client_order_id, v_known.quote_version, v_known.epoch,
+        v_known.incarnation)
+       IS DISTINCT FROM
+       (p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch, p_incarnation) THEN
+        RAISE EXCEPTION 'fill % is already recorded with other contents', v_fill_id USING ERRCODE = 'MM409';
+    END IF;
+    RETURN 'duplicate';
 END
 $$;
