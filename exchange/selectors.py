@@ -43,10 +43,11 @@ def specs() -> list[SymbolSpec]:
             "       position_limit, orders_per_step FROM exchange_symbol ORDER BY name"
         )
     ]
-    return [_as_made(spec) for spec in found]
+    return [as_made(spec) for spec in found]
 
 
-def _as_made(spec: SymbolSpec) -> SymbolSpec:
+def as_made(spec: SymbolSpec) -> SymbolSpec:
+    """The spec with the quoting parameters that the market was made with, where the catalogue knows it."""
     made = _catalogue().get(spec.name)
     if made is None:
         return spec
