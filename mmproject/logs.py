@@ -30,9 +30,11 @@ def configure(options: dict[str, Any]) -> None:
     """Set up logging for this process; `options` is settings.LOGGING (level, process)."""
     renderer: list[Any]
     if sys.stderr.isatty():
-        renderer = [structlog.dev.ConsoleRenderer()]
+        renderer = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the frames' local variables, among which are passwords and connection strings.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     process = options["process"]
 
     def add_process(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -124,7 +124,7 @@ def test_the_supervisors_configuration_survives_odd_paths_and_passwords(tmp_path
     parser.read_string(configuration([program], load(), tmp_path / "socket"))
     section = parser["program:odd"]
     assert shlex.split(section["command"] % {})[-2:] == ["/bin/echo", odd]
-    assert dict_of_key_value_pairs(section["environment"] % {}) == {"DATABASE_URL": f"postgresql://{odd}"}
+    assert dict_of_key_value_pairs(section["environment"] % {}) == environment
 
 
 def test_a_guarded_program_dies_with_its_parent() -> None:
@@ -146,3 +146,23 @@ def test_a_guarded_program_dies_with_its_parent() -> None:
         return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
     eventually(is_gone, 5, "the guarded program is gone")
+
+
+def test_a_traceback_in_the_log_holds_no_local_variables() -> None:
+    """A password in a local variable of a failing function must not reach the log."""
+    code = """
+import logging
+from mmproject import logs
+logs.configure({"level": "INFO", "process": "test"})
+def fails():
+    password = "hunter" + "2"
+    raise ValueError(len(password))
+try:
+    fails()
+except ValueError:
+    logging.getLogger("test").exception("it failed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "it failed" in done.stderr
+    assert "ValueError" in done.stderr
+    assert "hunter2" not in done.stderr
