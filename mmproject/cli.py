@@ -34,6 +34,7 @@ from mmproject.errors import UsageError, UserError
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: what `| head` does to any program
+PIPE_WIDTH = 200
 LINE_MAX = 400  # characters of an error's one line
 
 # SQLSTATEs that people cause, beside our own MM...: what to say of them.
@@ -93,7 +94,8 @@ class Command(BaseCommand):
     @property
     def console(self) -> Console:
         """The terminal, for tables and prose; plain text when it is none."""
-        return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+        # Without a terminal nothing is cut to a width: lines are for `grep`.
+        return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
     @property
     def progress_console(self) -> Console:

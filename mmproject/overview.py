@@ -21,7 +21,7 @@ _NODES = """
     SELECT n.name, i.id AS incarnation,
            CASE WHEN i.id IS NULL OR i.ended_at IS NOT NULL OR i.expires_at <= clock_timestamp() THEN 'ended'
                 WHEN n.draining THEN 'draining' ELSE 'active' END AS state,
-           n.draining, i.registered_at, i.expires_at, coalesce(i.ended_at, i.expires_at) AS ended_at, i.end_reason,
+           n.draining, i.registered_at, i.expires_at, i.end_reason,
            (SELECT count(*) FROM authority_lease_in_force l WHERE l.node = n.name) AS symbols
       FROM authority_node n
       LEFT JOIN (SELECT DISTINCT ON (node) * FROM authority_incarnation ORDER BY node, serial DESC) i ON i.node = n.name

@@ -24,6 +24,8 @@ from mmproject.overview import Overview, Row
 WATCH_PERIOD_S: Final = 1.0
 STATE_STYLES: Final = {"active": "green", "draining": "yellow", "ended": "red"}
 NOTHING: Final = "-"
+WIDE: Final = 112  # columns of a terminal that shows all of the symbols' table; a narrower one gets less of it
+NARROW_COLUMNS: Final = ("symbol", "holder", "bid", "ask", "position", "P&L", "quoting")
 
 
 class Command(BaseCommand):
@@ -42,7 +44,7 @@ class Command(BaseCommand):
         elif options["json"]:
             self.emit(overview.read())
         else:
-            self.console.print(painted(overview.read()))
+            self.console.print(painted(overview.read(), self.console.width))
 
     def watch(self) -> None:
         """Repaint until Ctrl-C, also through the database's outages."""
@@ -52,7 +54,7 @@ class Command(BaseCommand):
             with Live(last, console=console, screen=console.is_terminal, auto_refresh=False) as live:
                 while True:
                     try:
-                        last = painted(overview.read())
+                        last = painted(overview.read(), console.width)
                         live.update(last, refresh=True)
                     except DatabaseError as error:
                         told = explained(error)
@@ -65,9 +67,9 @@ class Command(BaseCommand):
             pass  # how one ends it
 
 
-def painted(seen: Overview) -> RenderableType:
-    """The snapshot as a line of figures and two tables."""
-    return Group(_headline(seen), _nodes(seen), _symbols(seen))
+def painted(seen: Overview, width: int) -> RenderableType:
+    """The snapshot as a line of figures and two tables, for a terminal of that many columns."""
+    return Group(_headline(seen), _nodes(seen), _symbols(seen, wide=width >= WIDE))
 
 
 def _headline(seen: Overview) -> Text:
@@ -107,31 +109,34 @@ def _nodes(seen: Overview) -> Table:
     return table
 
 
-def _symbols(seen: Overview) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("symbol", no_wrap=True)
-    table.add_column("holder", no_wrap=True)
-    for name in ("epoch", "lease", "bid", "ask", "age", "reference", "position", "P&L"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("quoting", no_wrap=True)
+def _symbols(seen: Overview, *, wide: bool) -> Table:
     leases, quotes, prices, positions = (
         {row["symbol"]: row for row in rows} for rows in (seen.leases, seen.quotes, seen.prices, seen.positions)
     )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for row in seen.symbols:
         name = row["symbol"]
         lease, live = leases.get(name), quotes.get(name)
-        table.add_row(
-            name,
-            lease["node"] if lease else Text("nobody", style="red"),
-            str(lease["epoch"]) if lease else NOTHING,
-            f"{_ms(lease['expires_at'], seen.at)} ms" if lease else NOTHING,
-            _side(live, "bid"),
-            _side(live, "ask"),
-            f"{_ms(seen.at, live['published_at']) / 1000:.1f} s" if live else NOTHING,
-            decimal_text(prices[name]["price"]) if name in prices else NOTHING,
-            *_position(positions.get(name)),
-            Text("on", style="green") if row["quoting_enabled"] else Text("OFF", style="bold red"),
-        )
+        quantity, earned = _position(positions.get(name))
+        cells: dict[str, RenderableType] = {
+            "symbol": name,
+            "holder": lease["node"] if lease else Text("nobody", style="red"),
+            "epoch": str(lease["epoch"]) if lease else NOTHING,
+            "lease": f"{_ms(lease['expires_at'], seen.at)} ms" if lease else NOTHING,
+            "bid": _side(live, "bid"),
+            "ask": _side(live, "ask"),
+            "age": f"{_ms(seen.at, live['published_at']) / 1000:.1f} s" if live else NOTHING,
+            "reference": decimal_text(prices[name]["price"]) if name in prices else NOTHING,
+            "position": quantity,
+            "P&L": earned,
+            "quoting": Text("on", style="green") if row["quoting_enabled"] else Text("OFF", style="bold red"),
+        }
+        shown = [column for column in cells if wide or column in NARROW_COLUMNS]
+        if not table.columns:
+            for column in shown:
+                words = column in ("symbol", "holder", "quoting")
+                table.add_column(column, no_wrap=True, justify="left" if words else "right")
+        table.add_row(*(cells[column] for column in shown))
     return table
 
 
