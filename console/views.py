@@ -17,9 +17,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.permissions import DRAIN_NODE, TOGGLE_QUOTING
 from authority.errors import UnknownNode
 from authority.services import set_draining
-from console.permissions import DRAIN_NODE, TOGGLE_QUOTING
 from console.selectors import page_state
 from exchange.errors import UnknownSymbol
 from exchange.services import set_quoting
