@@ -117,9 +117,8 @@ def test_any_other_error_is_not_tried_again() -> None:
 def test_the_supervisors_configuration_survives_odd_paths_and_passwords(tmp_path: Path) -> None:
     """Read back the way supervisord does: % expanded, words and values unquoted."""
     odd = "it's 100% \\ odd, isn't=it"
-    program = Program(
-        "odd", "services", ["/bin/echo", odd], {"DATABASE_URL": f"postgresql://{odd}"}, directory=tmp_path
-    )
+    environment = {"DATABASE_URL": f"postgresql://{odd}"}
+    program = Program("odd", "services", ["/bin/echo", odd], environment, directory=tmp_path)
     parser = configparser.RawConfigParser()
     parser.read_string(configuration([program], load(), tmp_path / "socket"))
     section = parser["program:odd"]
