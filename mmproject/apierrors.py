@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import BaseModel
+
 
 class ApiError(Exception):
     """Answered as `status` with {"code", "detail"}. `code` is stable; `detail` is for people."""
@@ -11,3 +15,14 @@ class ApiError(Exception):
         self.status = status
         self.code = code
         self.detail = detail
+
+
+class ErrorOut(BaseModel):
+    """Why not. `code` is stable; `detail` is for people."""
+
+    code: str
+    detail: str
+
+
+# For an operation's `response=`: what each of them may answer.
+ERRORS: dict[Any, type[ErrorOut]] = {frozenset({400, 401, 403, 404, 405, 409, 422, 503}): ErrorOut}
