@@ -84,6 +84,8 @@ class Access:
     `Access()` lets everybody in who is known; `Access("accounts.place_order")` asks for that permission.
     """
 
+    csrf = True  # django-ninja's documentation page then sends the CSRF token with what it tries out
+
     def __init__(self, permission: str | None = None) -> None:
         self.permission = permission
         # What the OpenAPI document says of it.

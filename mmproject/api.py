@@ -30,8 +30,11 @@ from mmproject.errors import UserError
 
 logger = structlog.get_logger(__name__)
 
+LOCATION_OF_BODY = 2  # ("body", parameter): the whole of it is missing, not a field
 DETAIL_ERRORS_MAX = 5  # a body can be wrong in many ways; the first few will do
 
+# Kinds of pydantic's errors that are codes of ours already.
+OWN_CODES = frozenset({"unknown_symbol", "unknown_parameter", "invalid_query"})
 # What a user did wrong, by the `code` of the services' exceptions. Others are refusals of what was understood: 422.
 STATUS_OF_CODE = {
     "unknown_order": 404,
@@ -116,8 +119,11 @@ def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def _validation_error(_request: HttpRequest, error: ValidationError) -> HttpResponse:
+    first = error.errors[0]
+    if first["type"] == "missing" and len(first["loc"]) == LOCATION_OF_BODY:
+        return refused(400, "malformed_request", "a JSON object is needed as the body")
     details = "; ".join(_described(one) for one in error.errors[:DETAIL_ERRORS_MAX])
-    return refused(422, _code(error.errors[0]), details)
+    return refused(422, _code(first), details)
 
 
 @api.exception_handler(BadRequest)
@@ -156,7 +162,7 @@ def _code(error: dict[str, Any]) -> str:
         return "missing_field"
     if kind == "extra_forbidden":
         return "unknown_field"
-    if kind in ("unknown_parameter", "invalid_query"):
+    if kind in OWN_CODES:
         return str(kind)
     return {"client_order_id": "invalid_order_id"}.get(field, f"invalid_{field}")
 
@@ -168,4 +174,6 @@ def _field(error: dict[str, Any]) -> str:
 
 
 def _described(error: dict[str, Any]) -> str:
+    if error["type"] in OWN_CODES:
+        return str(error["msg"])
     return f"{_field(error)}: {error['msg']}"

@@ -56,7 +56,10 @@ class ListQuery(BaseModel):
         if request is not None:
             for name, values in request.GET.lists():
                 if name not in type(self).model_fields:
-                    raise PydanticCustomError("unknown_parameter", "there is no such query parameter")
+                    known = ", ".join(type(self).model_fields)
+                    raise PydanticCustomError(
+                        "unknown_parameter", "this list knows the query parameters {known}", {"known": known}
+                    )
                 if len(values) > 1:
                     raise PydanticCustomError("invalid_query", "each query parameter may be given once")
         return self
