@@ -14,6 +14,7 @@ import logging
 import os
 import pwd
 import sys
+import textwrap
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,12 +24,15 @@ from decimal import Decimal
 from typing import Any, NoReturn
 from uuid import UUID
 
+import django
 import psycopg
+from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import Error as DjangoDatabaseError
 from django.db import connection
 from rich.console import Console
 
+from mmproject.conf import ROOT
 from mmproject.db import connect_url, described, sqlstate
 from mmproject.errors import UsageError, UserError
 
@@ -188,6 +192,22 @@ def one_line(error: BaseException) -> str:
     """An error's text on one line, bounded."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LINE_MAX else text[: LINE_MAX - 1] + "…"
+
+
+def list_of_commands() -> str:
+    """What `manage.py help` shows: our commands with a line each; Django's by name."""
+    django.setup()
+    ours, others = [], []
+    for name, app in sorted(get_commands().items()):
+        command = load_command_class(app, name) if isinstance(app, str) and (ROOT / app).is_dir() else app
+        if isinstance(command, BaseCommand):
+            ours.append(f"  {name:<11}{command.help.splitlines()[0]}")
+        else:
+            others.append(name)
+    rest = textwrap.fill(", ".join(others), 100, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(
+        ["usage: manage.py COMMAND [options]; `manage.py COMMAND --help` says more", "", *ours, "", "Django's:", rest]
+    )
 
 
 def _where() -> str:
