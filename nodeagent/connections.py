@@ -129,7 +129,7 @@ def sorted_error(error: Exception, connection: Connection) -> Exception:
         return TryAgain(one_line(error))
     if state in _SESSION_ENDED or state.startswith("08") or isinstance(error, OSError | TimeoutError):
         return ConnectionLost(one_line(error))
-    if state in ("42883", "42P01", "3F000"):
+    if state in ("42883", "42P01", "42703", "3F000"):
         return UserError(f"the database is not set up for this version: {one_line(error)}")
     if state == "42501":
         return UserError(f"this database role may not work as a node (mm_node may): {one_line(error)}")
