@@ -17,20 +17,23 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
     q record;
-    m record;
+    m exchange_order;
     v_known exchange_order;
     v_error text;
     v_buys boolean := p_side = 'buy';
     v_resting_side text := CASE p_side WHEN 'buy' THEN 'sell' ELSE 'buy' END;
     v_lowest numeric := CASE WHEN p_side = 'sell' THEN coalesce(p_price, 0) ELSE 0 END;
     v_highest numeric := CASE WHEN p_side = 'buy' THEN coalesce(p_price, 1e15) ELSE 1e15 END;
-    v_available numeric;
+    v_known_id bigint;
+    v_resting numeric;
     v_left numeric := p_quantity;
     v_quantity numeric;
     v_quote_left numeric;
     v_notional numeric := 0;
     v_fills jsonb := '[]';
+    v_price numeric;
     v_id text;
+    v_recorded text;
     v_status text;
     v_reject_code text;
     v_answer jsonb;
@@ -57,9 +60,14 @@ BEGIN
         RETURN jsonb_build_object('error', v_error);
     END IF;
 
-    -- 2. A known id: the first answer again, or a refusal. Judged after the lock is held.
-    SELECT * INTO v_known FROM exchange_order WHERE client_order_id = p_client_order_id;
-    IF FOUND THEN
+    -- 2. A known id: the first answer again, or a refusal. And how much rests within the limit. Read after the lock is held.
+    SELECT (SELECT id FROM exchange_order WHERE client_order_id = p_client_order_id),
+           (SELECT sum(quantity - filled_quantity) FROM exchange_order
+             WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
+               AND price BETWEEN v_lowest AND v_highest)
+      INTO v_known_id, v_resting;
+    IF v_known_id IS NOT NULL THEN
+        SELECT * INTO v_known FROM exchange_order WHERE id = v_known_id;
         IF (v_known.symbol, v_known.side, v_known.type, v_known.time_in_force, v_known.price, v_known.quantity)
            IS DISTINCT FROM (p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity) THEN
             RETURN jsonb_build_object('error', 'duplicate_client_order_id');
@@ -71,59 +79,56 @@ BEGIN
     IF q.valid_until > clock_timestamp() AND q.price BETWEEN v_lowest AND v_highest THEN
         v_quote_left := q.quantity;
     END IF;
-    IF p_time_in_force = 'FOK' THEN
-        SELECT coalesce(sum(quantity - filled_quantity), 0) INTO v_available FROM exchange_order
-         WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
-           AND price BETWEEN v_lowest AND v_highest;
-        IF p_quantity > v_available + coalesce(v_quote_left, 0) THEN
-            v_reject_code := 'fok_unfillable';
-        END IF;
+    IF p_time_in_force = 'FOK' AND p_quantity > coalesce(v_resting, 0) + coalesce(v_quote_left, 0) THEN
+        v_reject_code := 'fok_unfillable';
     END IF;
 
-    -- 4. Match, best price first, then oldest.
-    IF v_reject_code IS NULL THEN
-        FOR m IN
-            SELECT * FROM (
-                SELECT id, client_order_id, price, quantity - filled_quantity AS available, id AS arrival
-                  FROM exchange_order
-                 WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
-                   AND price BETWEEN v_lowest AND v_highest
-                UNION ALL
-                SELECT NULL, NULL, q.price, v_quote_left, q.arrival WHERE v_quote_left IS NOT NULL
-            ) candidate
-            ORDER BY CASE WHEN v_buys THEN price ELSE -price END, arrival
-        LOOP
-            EXIT WHEN v_left = 0;
-            v_quantity := least(v_left, m.available);
-            IF m.id IS NULL THEN
-                q.sequence := q.sequence + 1;
-                v_id := p_symbol || '-' || lpad(q.sequence::text, 12, '0');
-                PERFORM ledger_record_fill_v1(p_symbol, q.sequence, v_resting_side, m.price, v_quantity, p_client_order_id,
-                                              q.version, q.quote_epoch, q.quote_incarnation, q.quote_node, q.tick_size,
-                                              q.lot_size);
-                v_quote_left := v_quote_left - v_quantity;
-            ELSE
-                q.trade_sequence := q.trade_sequence + 1;
-                v_id := p_symbol || '-X' || lpad(q.trade_sequence::text, 12, '0');
-                INSERT INTO exchange_trade (trade_id, symbol, sequence, price, quantity, maker_order_id, taker_order_id)
-                VALUES (v_id, p_symbol, q.trade_sequence, m.price, v_quantity, m.client_order_id, p_client_order_id);
-                UPDATE exchange_order
-                   SET filled_quantity = filled_quantity + v_quantity,
-                       filled_notional = filled_notional + v_quantity * price,
-                       status = CASE WHEN filled_quantity + v_quantity = quantity THEN 'filled' ELSE 'partially_filled' END,
-                       fills = fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(price)::text,
-                                                           'quantity', trim_scale(v_quantity)::text),
-                       updated_at = clock_timestamp()
-                 WHERE id = m.id;
-            END IF;
-            v_left := v_left - v_quantity;
-            v_notional := v_notional + v_quantity * m.price;
-            v_fills := v_fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(m.price)::text,
-                                                     'quantity', trim_scale(v_quantity)::text);
-        END LOOP;
-        IF p_type = 'market' AND v_left = p_quantity THEN
-            v_reject_code := 'no_liquidity';
+    -- 4. Match with the best of what is left, then the next best: by price, then by age.
+    WHILE v_left > 0 AND v_reject_code IS NULL LOOP
+        m := NULL;
+        IF v_resting > 0 THEN
+            SELECT * INTO m FROM exchange_order
+             WHERE symbol = p_symbol AND side = v_resting_side AND status IN ('resting', 'partially_filled')
+               AND price BETWEEN v_lowest AND v_highest
+             ORDER BY CASE WHEN v_buys THEN price ELSE -price END, id LIMIT 1;
         END IF;
+        IF v_quote_left > 0 AND (m.id IS NULL OR q.price <> m.price AND (q.price < m.price) = v_buys
+                                 OR q.price = m.price AND q.arrival < m.id) THEN
+            v_price := q.price;
+            v_quantity := least(v_left, v_quote_left);
+            v_quote_left := v_quote_left - v_quantity;
+            q.sequence := q.sequence + 1;
+            v_id := p_symbol || '-' || lpad(q.sequence::text, 12, '0');
+            v_recorded := ledger_record_fill_v1(
+                p_symbol, q.sequence, v_resting_side, v_price, v_quantity, p_client_order_id, q.version, q.quote_epoch,
+                q.quote_incarnation, q.quote_node, q.tick_size, q.lot_size);
+            ASSERT v_recorded = 'recorded';
+        ELSIF m.id IS NOT NULL THEN
+            v_price := m.price;
+            v_quantity := least(v_left, m.quantity - m.filled_quantity);
+            v_resting := v_resting - v_quantity;
+            q.trade_sequence := q.trade_sequence + 1;
+            v_id := p_symbol || '-X' || lpad(q.trade_sequence::text, 12, '0');
+            INSERT INTO exchange_trade (trade_id, symbol, sequence, price, quantity, maker_order_id, taker_order_id)
+            VALUES (v_id, p_symbol, q.trade_sequence, v_price, v_quantity, m.client_order_id, p_client_order_id);
+            UPDATE exchange_order
+               SET filled_quantity = filled_quantity + v_quantity,
+                   filled_notional = filled_notional + v_quantity * price,
+                   status = CASE WHEN filled_quantity + v_quantity = quantity THEN 'filled' ELSE 'partially_filled' END,
+                   fills = fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(price)::text,
+                                                       'quantity', trim_scale(v_quantity)::text),
+                   updated_at = clock_timestamp()
+             WHERE id = m.id;
+        ELSE
+            EXIT;
+        END IF;
+        v_left := v_left - v_quantity;
+        v_notional := v_notional + v_quantity * v_price;
+        v_fills := v_fills || jsonb_build_object('fill_id', v_id, 'price', trim_scale(v_price)::text,
+                                                 'quantity', trim_scale(v_quantity)::text);
+    END LOOP;
+    IF p_type = 'market' AND v_left = p_quantity AND v_reject_code IS NULL THEN
+        v_reject_code := 'no_liquidity';
     END IF;
 
     -- 5. Write what became of it: the order, what is left of the quote, and the activity when it did not simply fill.
@@ -151,19 +156,19 @@ BEGIN
                ask_price = CASE WHEN NOT v_buys OR v_quote_left > 0 OR v_quote_left IS NULL THEN ask_price END,
                ask_quantity = CASE WHEN NOT v_buys OR v_quote_left IS NULL THEN ask_quantity ELSE nullif(v_quote_left, 0) END
          WHERE symbol = p_symbol AND v_left < p_quantity
-    ), told AS (
-        INSERT INTO journal_activity (kind, symbol, data)
-        SELECT 'order', p_symbol,
-               jsonb_build_object('client_order_id', p_client_order_id, 'status', v_status, 'side', p_side, 'type', p_type,
-                                  'time_in_force', p_time_in_force, 'price', trim_scale(p_price)::text,
-                                  'quantity', trim_scale(p_quantity)::text, 'reject_code', v_reject_code)
-         WHERE v_status <> 'filled'
     )
     INSERT INTO exchange_order (client_order_id, symbol, side, type, time_in_force, price, quantity, filled_quantity,
                                 filled_notional, status, reject_code, fills, first_answer, step, tick_size, lot_size)
     VALUES (p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity, p_quantity - v_left,
             v_notional, v_status, v_reject_code, v_fills,
             CASE WHEN v_status IN ('resting', 'partially_filled') THEN v_answer END, p_step, q.tick_size, q.lot_size);
+    IF v_status <> 'filled' THEN
+        INSERT INTO journal_activity (kind, symbol, data)
+        VALUES ('order', p_symbol,
+                jsonb_build_object('client_order_id', p_client_order_id, 'status', v_status, 'side', p_side, 'type', p_type,
+                                   'time_in_force', p_time_in_force, 'price', trim_scale(p_price)::text,
+                                   'quantity', trim_scale(p_quantity)::text, 'reject_code', v_reject_code));
+    END IF;
     RETURN v_answer;
 END
 $$;
