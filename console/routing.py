@@ -1,8 +1,8 @@
 """WebSocket addresses of the console."""
 
-from typing import cast
+from typing import Any, cast
 
-from django.urls import URLPattern, path
+from django.urls import path
 
 from console.stream.reader import Reader
 from console.stream.socket import StreamSocket
@@ -10,4 +10,5 @@ from mmproject.db import connect_url
 
 reader = Reader(lambda: connect_url("console"))  # one per process; it starts with the first socket
 
-websocket_urlpatterns = [cast(URLPattern, path("ws/stream/", StreamSocket(reader)))]  # type: ignore[call-overload]
+# Channels routes to ASGI applications by Django's paths, which are typed for views.
+websocket_urlpatterns = [path("ws/stream/", cast(Any, StreamSocket(reader)))]

@@ -52,7 +52,7 @@ def answers_without_database(view: View) -> View:
                     {"code": "unavailable", "detail": "The database cannot be reached."}, status=503
                 )
             else:
-                response = render(None, "console/unavailable.html", status=503)  # type: ignore[arg-type]
+                response = render(None, "console/unavailable.html", status=503)
             response["Retry-After"] = str(RETRY_AFTER_S)
             return response
 

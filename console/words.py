@@ -59,18 +59,27 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+def _number(decimal: str) -> str:
+    """A decimal as people read it: "-1234.50" with a comma and a minus sign."""
+    whole, point, fraction = decimal.removeprefix("-").partition(".")
+    sign = "\N{MINUS SIGN}" if decimal.startswith("-") else ""
+    return f"{sign}{int(whole):,}{point}{fraction}"
+
+
 def _because(data: Data) -> str:
     return f": {data['reason']}" if data.get("reason") else ""
 
 
 def _fill(data: Data, _node: str) -> str:
     verb = "Bought" if data["side"] == "buy" else "Sold"
-    return f"{verb} {data['quantity']} at {data['price']}, position now {data['position']}"
+    return f"{verb} {_number(data['quantity'])} at {_number(data['price'])}, position now {_number(data['position'])}"
 
 
 def _order(data: Data, _node: str) -> str:
-    price = f" at {data['price']}" if data.get("price") else " at market" if data.get("type") == "market" else ""
-    what = f"{data['side'].capitalize()} order for {data['quantity']}{price}"
+    price = (
+        f" at {_number(data['price'])}" if data.get("price") else " at market" if data.get("type") == "market" else ""
+    )
+    what = f"{data['side'].capitalize()} order for {_number(data['quantity'])}{price}"
     tif = data.get("time_in_force")
     match data["status"]:
         case "resting":
@@ -120,7 +129,7 @@ def _parameters(data: Data, _node: str) -> str:
 
 _SENTENCES: Final[dict[str, Callable[[Data, str], str]]] = {
     "fill": _fill,
-    "trade": lambda d, _: f"Two orders traded {d['quantity']} at {d['price']}",
+    "trade": lambda d, _: f"Two orders traded {_number(d['quantity'])} at {_number(d['price'])}",
     "order": _order,
     "quote_withdrawn": lambda d, n: f"Quote of {n} withdrawn: {WITHDRAWN_REASONS.get(d['reason'], d['reason'])}",
     "registered": lambda _, n: f"{n} joined",

@@ -54,7 +54,7 @@ async function toggle(button) {
 
 function open(id, fills = {}) {
   const dialog = document.getElementById(id);
-  for (const [name, text] of Object.entries(fills)) setText($(`[data-fill=${name}]`, dialog), text);
+  for (const place of dialog.querySelectorAll("[data-fill]")) setText(place, fills[place.dataset.fill]);
   dialog.showModal();
   return dialog;
 }
