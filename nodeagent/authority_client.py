@@ -121,6 +121,10 @@ _MEMBERSHIP = """
 _ASSIGNMENT = """
     SELECT s.name, a.node FROM exchange_symbol s LEFT JOIN authority_assignment a ON a.symbol = s.name
 """
+_END_REASONS = """
+    SELECT DISTINCT ON (node) node, end_reason FROM authority_incarnation
+     WHERE node = ANY ($1) AND ended_at IS NOT NULL ORDER BY node, serial DESC
+"""
 _APPLY = "SELECT authority_apply_assignment_v1($1, $2, $3, $4, $5, $6)"
 # A lease is only ever granted for an assigned symbol, and assignments are not deleted: so the join misses none.
 _CLAIMS = """
@@ -171,6 +175,11 @@ async def membership(link: Runs) -> Membership:
 async def assignment(link: Runs) -> dict[str, str | None]:
     """Every symbol and the node that it is assigned to, if any."""
     return {symbol: node for symbol, node in await link.fetch(_ASSIGNMENT)}
+
+
+async def end_reasons(link: Runs, nodes: Sequence[str]) -> dict[str, str]:
+    """How the last incarnation of each of these nodes ended, for those that have one that did."""
+    return {node: reason for node, reason in await link.fetch(_END_REASONS, nodes)}
 
 
 async def apply_assignment(link: Runs, seen: Membership, moves: Mapping[str, str], applied_by: str, cause: str) -> str:

@@ -5,6 +5,8 @@ Run after every change, and safe to run at any time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 
 from authority.assignment import assign
@@ -77,26 +79,30 @@ class Reconciler:
             # While no one is a member (all are draining) everything stays where it is.
             if not seen.members or (seen.members == seen.applied_members and not seen.unassigned):
                 return
-            answer, moves = await self._rebalance(seen)
-            if answer != "stale":
-                self.generation = seen.generation + (answer == "applied")
-                log.info(
-                    "rebalanced",
-                    node=self._session.node,
-                    answer=answer,
-                    generation=self.generation,
-                    members=seen.members,
-                    cause=cause(seen),
-                    moves=moves,
-                )
+            if await self._rebalance(seen) != "stale":
                 return
         self._agenda.ask_reconcile()
 
-    async def _rebalance(self, seen: Membership) -> tuple[str, dict[str, str]]:
+    async def _rebalance(self, seen: Membership) -> str:
         current = await client.assignment(self._link)
         wanted = assign(current, seen.members, {symbol: node for symbol, node in current.items() if node})
         moves = {symbol: node for symbol, node in wanted.items() if current[symbol] != node}
-        return await client.apply_assignment(self._link, seen, moves, self._session.node, cause(seen)), moves
+        gone = sorted(set(seen.applied_members) - set(seen.members) - set(seen.draining))
+        ends = await client.end_reasons(self._link, gone) if gone else {}
+        why = cause(seen, ends)
+        answer = await client.apply_assignment(self._link, seen, moves, self._session.node, why)
+        if answer != "stale":
+            self.generation = seen.generation + (answer == "applied")
+            log.info(
+                "rebalanced",
+                node=self._session.node,
+                answer=answer,
+                generation=self.generation,
+                members=seen.members,
+                cause=why,
+                moves=moves,
+            )
+        return answer
 
     def _adopt(self, held: list[Claim]) -> None:
         epochs = {claim.symbol: claim.epoch for claim in held}
@@ -133,12 +139,22 @@ class Reconciler:
             self._session.renew_soon()
 
 
-def cause(seen: Membership) -> str:
-    """Why a new assignment is needed, in words: they stay in the history."""
+ENDED = {
+    "released": "left",
+    "drained": "left",
+    "expired": "expired",
+    "session_lost": "lost its session",
+    "ended_by_operator": "was ended by an operator",
+}
+
+
+def cause(seen: Membership, ends: Mapping[str, str]) -> str:
+    """Why a new assignment is needed, in words that stay in the history; `ends` says how each that is gone ended."""
     joined = sorted(set(seen.members) - set(seen.applied_members))
-    left = sorted(set(seen.applied_members) - set(seen.members))
+    gone = sorted(set(seen.applied_members) - set(seen.members))
     parts = [f"{node} joined" for node in joined]
-    parts += [f"{node} is draining" if node in seen.draining else f"{node} left" for node in left]
+    # One that has expired and is not swept yet is no member any more, and has no reason yet.
+    parts += [f"{node} {'is draining' if node in seen.draining else ENDED[ends.get(node, 'expired')]}" for node in gone]
     if seen.unassigned:
         parts.append(f"{seen.unassigned} symbols had no node")
     return ", ".join(parts)
