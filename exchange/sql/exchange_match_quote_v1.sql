@@ -22,9 +22,10 @@ BEGIN
                AND CASE v_side WHEN 'buy' THEN price <= q.bid_price ELSE price >= q.ask_price END
              ORDER BY CASE v_side WHEN 'buy' THEN price ELSE -price END, id
         LOOP
+            -- A side used up is null, and least() would pass over a null.
             v_quantity := least(o.quantity - o.filled_quantity,
-                                CASE v_side WHEN 'buy' THEN q.bid_quantity ELSE q.ask_quantity END);
-            EXIT WHEN coalesce(v_quantity, 0) = 0;
+                                coalesce(CASE v_side WHEN 'buy' THEN q.bid_quantity ELSE q.ask_quantity END, 0));
+            EXIT WHEN v_quantity = 0;
             q.sequence := q.sequence + 1;
             v_fills := v_fills + 1;
             PERFORM ledger_record_fill_v1(p_symbol, q.sequence, v_side, o.price, v_quantity, o.client_order_id, q.version,
