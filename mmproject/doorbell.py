@@ -25,6 +25,8 @@ INTERVAL_MIN_S = 0.002  # between two rings: 500 a second are more than a reader
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 
+Target = tuple[str, ...]  # host, port, database, user, password; empty parts are libpq's defaults
+
 logger = structlog.get_logger(__name__)
 
 
@@ -39,11 +41,12 @@ class Doorbell:
 
     def __init__(self) -> None:
         self._pending: set[str] = set()
+        self._wanted_at: Target = ()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
-        self._target: tuple[object, ...] = ()
+        self._connected_to: Target = ()
 
     def ring(self, symbols: Iterable[str]) -> None:
         """Ask for a ring and return at once. Call it after the commit."""
@@ -51,6 +54,8 @@ class Doorbell:
             self._pending.update(symbols)
             if not self._pending:
                 return
+            # The caller's database, and not what Django's settings say by the time that the thread comes to it.
+            self._wanted_at = _target()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
                 self._thread.start()
@@ -63,10 +68,11 @@ class Doorbell:
             self._wanted.clear()
             with self._lock:
                 symbols, self._pending = self._pending, set()
+                target = self._wanted_at
             if not symbols:
                 continue
             try:
-                self._notify(payload(symbols))
+                self._notify(target, payload(symbols))
                 backoff_s = BACKOFF_MIN_S
                 pause_s = INTERVAL_MIN_S
             except psycopg.Error as error:
@@ -76,23 +82,11 @@ class Doorbell:
                 pause_s, backoff_s = backoff_s, min(2 * backoff_s, BACKOFF_MAX_S)
             time.sleep(pause_s)
 
-    def _notify(self, text: str) -> None:
-        settings = connections.settings["default"]
-        target = tuple(settings[key] for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD"))
-        if self._connection is None or target != self._target:
+    def _notify(self, target: Target, text: str) -> None:
+        if self._connection is None or target != self._connected_to:
             self._disconnect()
-            host, port, name, user, password = target
-            self._connection = psycopg.connect(
-                **{**PSYCOPG_OPTIONS, **_plain(settings["OPTIONS"])},
-                host=host or None,
-                port=port or None,
-                dbname=name,
-                user=user or None,
-                password=password or None,
-                autocommit=True,
-                options="-c synchronous_commit=off",
-            )
-            self._target = target
+            self._connection = _connect(target)
+            self._connected_to = target
         self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, text])
 
     def _disconnect(self) -> None:
@@ -101,9 +95,24 @@ class Doorbell:
             self._connection = None
 
 
-def _plain(options: dict[str, object]) -> dict[str, object]:
-    """Those of Django's options that libpq understands."""
-    return {key: option for key, option in options.items() if key not in ("pool", "options", "server_side_binding")}
+def _target() -> Target:
+    """Where Django's default connection goes."""
+    settings = connections.settings["default"]
+    return tuple(str(settings[key] or "") for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD"))
+
+
+def _connect(target: Target) -> psycopg.Connection[tuple[object, ...]]:
+    host, port, name, user, password = (part or None for part in target)
+    return psycopg.connect(
+        **PSYCOPG_OPTIONS,
+        host=host,
+        port=port,
+        dbname=name,
+        user=user,
+        password=password,
+        autocommit=True,
+        options="-c synchronous_commit=off",
+    )
 
 
 _doorbell = Doorbell()
