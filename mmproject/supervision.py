@@ -110,6 +110,7 @@ def _value(value: str) -> str:
 
 def _section(program: Program, logs: Path) -> str:
     guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), *program.guard, "--"]
+    # supervisord expands stdout_logfile twice, the others once.
     environment = ",".join(f"{name}={_value(value)}" for name, value in program.environment.items())
     return f"""
 [program:{program.name}]
@@ -123,7 +124,7 @@ startretries={START_RETRIES}
 stopsignal={program.stop_signal}
 stopwaitsecs={STOP_S[program.group]}
 redirect_stderr=true
-stdout_logfile={str(logs / program.name).replace("%", "%%")}.log
+stdout_logfile={str(logs / program.name).replace("%", "%%%%")}.log
 stdout_logfile_maxbytes={LOG_MAX_BYTES}
 stdout_logfile_backups={LOG_BACKUPS}
 """
@@ -201,6 +202,12 @@ class Supervisor:
         self._server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         self._transport = transport
 
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transport.close()
+
     def _call(self, call: Callable[[Any], T]) -> T:
         try:
             return call(cast(Any, self._server).supervisor)
@@ -231,7 +238,8 @@ class Supervisor:
 def running_pids(var: Path) -> dict[str, int]:
     """Pid of each program that runs, by name. Empty when there is no supervisor."""
     try:
-        found = Supervisor(socket_path(var)).processes()
+        with Supervisor(socket_path(var)) as supervisor:
+            found = supervisor.processes()
     except (ConnectionError, FileNotFoundError):
         return {}
     return {one["name"]: one["pid"] for one in found if one["pid"]}

@@ -138,6 +138,10 @@ class System:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; with `wait`, return when /readyz answers. Its output is in `said()`."""
+        if self.process is not None:
+            self.process.wait(STOP_TIMEOUT_S)
+        if self.output is not None:
+            self.output.close()
         self.output = open(self.var.parent / f"{self.var.name}.out", "a")  # noqa: SIM115 - closed by stop
         options = ["--port", str(self.port), "--nodes", str(self.nodes), "--symbols", str(self.symbols)]
         if self.seed is not None:
