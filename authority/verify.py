@@ -1,5 +1,6 @@
 """Authority's side of `verify`: leases, tenures, the fence's history, drains, as queries for what breaks them."""
 
+# ruff: noqa: S608 - queries are put together from constants of this project only
 from __future__ import annotations
 
 from mmproject.invariants import Check, constraint_on, triggers_on, unique_on
@@ -33,7 +34,8 @@ _LEASES = (
         SELECT l.symbol, l.epoch, l.incarnation, l.node, i.node AS incarnation_node, i.ended_at
           FROM authority_lease l LEFT JOIN authority_incarnation i ON i.id = l.incarnation
          WHERE l.incarnation IS NULL AND l.node IS NOT NULL
-            OR l.incarnation IS NOT NULL AND (i.id IS NULL OR i.ended_at IS NOT NULL OR l.node IS DISTINCT FROM i.node)""",
+            OR l.incarnation IS NOT NULL
+               AND (i.id IS NULL OR i.ended_at IS NOT NULL OR l.node IS DISTINCT FROM i.node)""",
     ),
     Check(
         "I1",
@@ -106,7 +108,11 @@ _TENURES = (
          WHERE granted_at < earlier_ended_at OR ended_at < granted_at""",
         checked=TENURES,
     ),
-    Check("I3", "the database's exclusion constraint is there and valid", constraint_on("authority_tenure", "i3_no_overlap")),
+    Check(
+        "I3",
+        "the database's exclusion constraint is there and valid",
+        constraint_on("authority_tenure", "i3_no_overlap"),
+    ),
     Check(
         "I3",
         "the exclusion constraint compares what it should",

@@ -1,5 +1,6 @@
 """The exchange's side of `verify`: orders, quotes and their fills, the kill switch, as queries for what breaks them."""
 
+# ruff: noqa: S608 - queries are put together from constants of this project only
 from __future__ import annotations
 
 from exchange.verify_flow import FLOW_CHECKS
@@ -175,7 +176,8 @@ _FAIR_FILLS = f"""
                 WHEN sequence <= after_sequence OR sequence > until_sequence THEN 'while the quote was not live'
                 WHEN filled_at >= valid_until + {MATCHING_ALLOWANCE} THEN 'after the quote had lapsed'
                 WHEN order_side::text = side::text OR order_symbol <> symbol THEN 'on the wrong side'
-                WHEN quoted_price IS NULL OR CASE side WHEN 'buy' THEN price > quoted_price ELSE price < quoted_price END
+                WHEN quoted_price IS NULL
+                  OR CASE side WHEN 'buy' THEN price > quoted_price ELSE price < quoted_price END
                 THEN 'beyond the quote''s price'
                 WHEN CASE side WHEN 'buy' THEN price < limit_price ELSE price > limit_price END
                 THEN 'beyond the order''s limit'
@@ -225,7 +227,12 @@ _FAIR = (
         f"SELECT * FROM ({_FAIR_FILLS}) AS f WHERE unfair IS NOT NULL",
         checked=FILLS,
     ),
-    Check("I9", "each trade between orders is at the resting one's price, within the other's limit", _FAIR_TRADES, checked=TRADES),
+    Check(
+        "I9",
+        "each trade between orders is at the resting one's price, within the other's limit",
+        _FAIR_TRADES,
+        checked=TRADES,
+    ),
     Check(
         "I9",
         "every order and quote version is on tick and on lot",
@@ -311,7 +318,9 @@ _KILL_SWITCH = (
     Check(
         "I12",
         "a symbol that is off has no quote",
-        "SELECT symbol, version, published_at FROM exchange_quote WHERE NOT quoting_enabled AND published_at IS NOT NULL",
+        """
+        SELECT symbol, version, published_at FROM exchange_quote
+         WHERE NOT quoting_enabled AND published_at IS NOT NULL""",
         checked=SYMBOLS,
     ),
     Check("I12", "the database refuses a quote while off", constraint_on("exchange_quote", "i12_kill_is_final")),

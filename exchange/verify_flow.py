@@ -1,5 +1,6 @@
 """What `verify` checks of orders with more than SQL: what clients were told (I10), and the generated flow (I15)."""
 
+# ruff: noqa: S608 - queries are put together from constants of this project only
 from __future__ import annotations
 
 import json
@@ -84,7 +85,9 @@ def nothing_lost(snapshot: Snapshot) -> Found:
             try:
                 lost = _lost(answer, orders.get(answer["client_order_id"]), fills)
             except (KeyError, TypeError, InvalidOperation) as error:
-                raise UsageError(f"{snapshot.acknowledged}, line {number}: no answer to an order ({error!r})") from error
+                raise UsageError(
+                    f"{snapshot.acknowledged}, line {number}: no answer to an order ({error!r})"
+                ) from error
             if lost:
                 found.add(line=number, client_order_id=answer["client_order_id"], lost=lost)
         snapshot.progress(f"{found.checked:,} acknowledged orders compared")

@@ -4,6 +4,7 @@ Each component declares the checks that it can make (`ledger/verify.py`, `exchan
 as data; mmproject/verify.py runs them all in one snapshot.
 """
 
+# ruff: noqa: S608 - queries are put together from constants of this project only
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
 
 ROWS_SHOWN: Final = 20  # offending rows that a check hands back; all of them are counted
 Row = dict[str, Any]
@@ -41,12 +45,18 @@ INVARIANTS: Final = (
     Invariant("I6", "positions-add-up", "every position is the signed sum of its fills: quantity, cash, realised P&L"),
     Invariant("I7", "fills-once", "ids are unique, and each fill moved its position exactly once"),
     Invariant("I8", "no-overfill", "an order's fills never exceed its quantity, a quote's never its size"),
-    Invariant("I9", "fair-fills", "each fill lies within the quote and the order that traded, both valid at that commit"),
+    Invariant(
+        "I9", "fair-fills", "each fill lies within the quote and the order that traded, both valid at that commit"
+    ),
     Invariant("I10", "nothing-lost", "every acknowledged order and fill is there"),
-    Invariant("I11", "fresh-quotes", "enabled and held by a healthy node for 10 s: the newest quote is at most 5 s old"),
+    Invariant(
+        "I11", "fresh-quotes", "enabled and held by a healthy node for 10 s: the newest quote is at most 5 s old"
+    ),
     Invariant("I12", "kill-is-final", "no fill against a quote after the commit that disabled its symbol"),
     Invariant("I13", "audited", "each toggle and drain has an audit row with who, when, before and after"),
-    Invariant("I14", "covered", "no enabled symbol without a holder for longer than TTL + 2 s while any node is healthy"),
+    Invariant(
+        "I14", "covered", "no enabled symbol without a holder for longer than TTL + 2 s while any node is healthy"
+    ),
     Invariant("I15", "one-effect", "each step's generated orders exist exactly once"),
 )
 
@@ -67,6 +77,18 @@ class Found:
             self.rows.append(row)
 
 
+class _Timestamp(Loader):
+    """A time, or the text of one that Python has none for: what is broken may hold "infinity" too."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._load = TimestamptzLoader(oid, context).load
+
+    def load(self, data: Buffer) -> datetime | str:
+        text = bytes(data).decode()
+        return text if text.endswith(("infinity", "BC")) else self._load(data)
+
+
 @dataclass(slots=True)
 class Snapshot:
     """The one snapshot that every check of a run reads. `at` is when it was taken, by the database's clock."""
@@ -80,6 +102,7 @@ class Snapshot:
     def rows(self, query: str, **parameters: Any) -> list[Row]:
         """All rows of a query. `%(at)s` is the snapshot's time."""
         with self.connection.cursor(row_factory=dict_row) as cursor:
+            cursor.adapters.register_loader("timestamptz", _Timestamp)
             return cursor.execute(query.encode(), {"at": self.at, **parameters}).fetchall()
 
     def value(self, query: str) -> Any:

@@ -39,7 +39,8 @@ class Command(BaseCommand):
             help=f"check again every so many seconds ({WATCH_S:g}) until Ctrl-C; with --json, one document a line",
         )  # fmt: skip
         parser.add_argument(
-            "--only", action="append", default=[], metavar="NAME", help="this invariant only (I4, fenced-quotes); may be repeated"
+            "--only", action="append", default=[], metavar="NAME",
+            help="this invariant only (I4, fenced-quotes); may be repeated",
         )  # fmt: skip
         parser.add_argument(
             "--acknowledged", type=Path, metavar="FILE",
@@ -48,10 +49,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         named(options["only"])  # a wrong name is told before anything runs
-        if options["watch"] is None:
-            ok = self._once(options)
-        else:
-            ok = self._watch(options)
+        ok = self._once(options) if options["watch"] is None else self._watch(options)
         if not ok:
             sys.exit(1)
 
