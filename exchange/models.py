@@ -15,9 +15,9 @@ OPEN_STATUSES = ("resting", "partially_filled")
 class Symbol(models.Model):
     """What is traded, and how we quote it. Tick, lot and seed price never change once orders exist.
 
-    Prices in money per unit, quantities in units; `_ticks` in ticks; `volatility_bps` is the reference
-    price's typical move per step, in hundredths of a basis point of the seed price. External orders come from
-    the step after `added_step` on.
+    Prices in money per unit, quantities in units; `_ticks` in ticks; `volatility_bps` is the standard deviation of
+    the reference price over 3,600 steps, in basis points of the seed price. External orders come from the step after
+    `added_step` on.
     """
 
     name = models.TextField(primary_key=True)
