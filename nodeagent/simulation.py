@@ -212,6 +212,10 @@ class Simulation:
             symbol = self._symbols[name]
             symbol.position, symbol.position_version = quantity, version
 
+    def refresh(self) -> None:
+        """Replace every quote as it is, as a node does after a few seconds of wall time; not part of the replay."""
+        self._check_accepted(self._send_quotes(list(self._symbols.values())))
+
     def counts(self) -> dict[str, int]:
         """How many orders, fills and quote versions there are."""
         counted = self.connection.execute(
