@@ -11,11 +11,20 @@ from functools import wraps
 from typing import Any
 
 import structlog
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    RawPostDataException,
+    UnreadablePostError,
+)
 from django.http.multipartparser import MultiPartParserError
 from django.urls import URLPattern, URLResolver, re_path
+from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
@@ -25,7 +34,7 @@ from exchange.api import router as exchange_router
 from journal.api import router as journal_router
 from ledger.api import router as ledger_router
 from mmproject.apierrors import ApiError
-from mmproject.apiparser import StrictParser
+from mmproject.apiparser import StrictParser, too_large
 from mmproject.errors import UserError
 
 logger = structlog.get_logger(__name__)
@@ -51,7 +60,8 @@ class Api(NinjaAPI):
         urls = super()._get_urls()
         for url in urls:
             if isinstance(url, URLPattern):
-                url.callback = _in_json(url.callback)
+                is_document = url.name in ("openapi-json", "openapi-view")
+                url.callback = _in_json(require_safe(url.callback) if is_document else url.callback)
         return [*urls, re_path("", _in_json(_no_such_path))]
 
 
@@ -126,6 +136,13 @@ def _validation_error(_request: HttpRequest, error: ValidationError) -> HttpResp
     return refused(422, _code(first), details)
 
 
+@api.exception_handler(RequestDataTooBig)
+def _too_large(request: HttpRequest, _error: Exception) -> HttpResponse:
+    return _api_error(request, too_large())
+
+
+@api.exception_handler(RawPostDataException)  # a form with files, whose body the check of its CSRF token has read
+@api.exception_handler(UnreadablePostError)
 @api.exception_handler(BadRequest)
 @api.exception_handler(SuspiciousOperation)
 @api.exception_handler(MultiPartParserError)

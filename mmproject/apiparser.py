@@ -7,8 +7,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, NoReturn
 
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, RawPostDataException, UnreadablePostError
+from django.http import HttpRequest
 from ninja.parser import Parser
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -27,28 +26,13 @@ class StrictParser(Parser):
     """django-ninja's parser of bodies. Every failure is an ApiError with status 400."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
-        return parsed(body_of(request))
-
-
-def body_of(request: HttpRequest) -> bytes:
-    """The request's body. Raises ApiError for one that is too long or did not arrive whole."""
-    try:
-        body = request.body
-    except RequestDataTooBig:
-        raise _too_large() from None
-    except (RawPostDataException, UnreadablePostError):
-        raise ApiError(400, "malformed_request", "the body must be sent whole, as application/json") from None
-    if len(body) > BODY_BYTES_MAX:
-        raise _too_large()
-    return body
-
-
-def _too_large() -> ApiError:
-    return ApiError(400, "body_too_large", f"a body has at most {BODY_BYTES_MAX} bytes")
+        return parsed(request.body)
 
 
 def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`, its numbers as Decimal. Raises ApiError."""
+    if len(body) > BODY_BYTES_MAX:
+        raise too_large()
     try:
         document = json.loads(
             body.decode("utf-8"),
@@ -66,6 +50,11 @@ def parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ApiError(400, "malformed_request", "the body must be a JSON object")
     return document
+
+
+def too_large() -> ApiError:
+    """What is answered to a body beyond our limit, or beyond Django's, which is larger."""
+    return ApiError(400, "body_too_large", f"a body has at most {BODY_BYTES_MAX} bytes")
 
 
 def _number(text: str) -> Decimal:

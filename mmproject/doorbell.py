@@ -12,12 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import psycopg
 import structlog
 from django.db import connections
-
-from mmproject.db import PSYCOPG_OPTIONS
 
 CHANNEL = "mm_market"
 PAYLOAD_BYTES_MAX = 7_000  # NOTIFY takes less than 8,000; an empty payload says: read all
@@ -25,7 +24,8 @@ INTERVAL_MIN_S = 0.002  # between two rings: 500 a second are more than a reader
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 
-Target = tuple[str, ...]  # host, port, database, user, password; empty parts are libpq's defaults
+Target = tuple[tuple[str, Any], ...]  # where to connect: psycopg's parameters
+NOT_LIBPQ = frozenset({"pool", "options", "server_side_binding"})  # Django's own, and what we set ourselves
 
 logger = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Doorbell:
     def _notify(self, target: Target, text: str) -> None:
         if self._connection is None or target != self._connected_to:
             self._disconnect()
-            self._connection = _connect(target)
+            self._connection = psycopg.connect(**dict(target), autocommit=True, options="-c synchronous_commit=off")
             self._connected_to = target
         self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, text])
 
@@ -96,23 +96,12 @@ class Doorbell:
 
 
 def _target() -> Target:
-    """Where Django's default connection goes."""
+    """Where Django's default connection goes, as psycopg takes it."""
     settings = connections.settings["default"]
-    return tuple(str(settings[key] or "") for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD"))
-
-
-def _connect(target: Target) -> psycopg.Connection[tuple[object, ...]]:
-    host, port, name, user, password = (part or None for part in target)
-    return psycopg.connect(
-        **PSYCOPG_OPTIONS,
-        host=host,
-        port=port,
-        dbname=name,
-        user=user,
-        password=password,
-        autocommit=True,
-        options="-c synchronous_commit=off",
-    )
+    names = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER", "password": "PASSWORD"}
+    options = {key: option for key, option in settings["OPTIONS"].items() if key not in NOT_LIBPQ}
+    options |= {name: settings[key] for name, key in names.items() if settings[key]}
+    return tuple(options.items())
 
 
 _doorbell = Doorbell()
