@@ -25,7 +25,7 @@ from nodeagent.session import Session
 
 log = structlog.get_logger("nodeagent.quoter")
 
-BATCH_MAX_SYMBOLS = 500  # one statement locks that many quote rows until it commits: orders for them wait so long
+BATCH_MAX_SYMBOLS = 200  # one statement locks that many quote rows until it commits: orders for them wait so long
 RIGHT_LOST = frozenset(("not_holder", "stale_epoch", "expired"))
 REFUSED_AGAIN_S = 0.1  # the pause before a quote that was refused for what it said is tried again, doubling
 REFRESH_SPREAD = 0.25  # refreshes are spread over the last quarter of the interval, so that they don't come at once

@@ -5,6 +5,7 @@ Run after every change, and safe to run at any time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -19,7 +20,9 @@ from nodeagent.session import Session
 log = structlog.get_logger("nodeagent.reconciler")
 
 APPLY_ATTEMPTS = 5  # each 'stale' means that somebody else has applied one: another doorbell comes anyway
-BATCH_MAX_SYMBOLS = 500  # per grant or release: one commit, whose locks orders and quotes wait for
+TURN_S = 0.01  # per member before us in the order of names: longer than it takes to apply one
+TURN_MAX_S = 0.1
+BATCH_MAX_SYMBOLS = 100  # per grant or release: one commit, whose locks orders and quotes wait for
 
 
 class Reconciler:
@@ -31,6 +34,8 @@ class Reconciler:
         self._holdings = holdings
         self._agenda = agenda
         self.generation = 0  # of the assignment that we last acted on
+        self._need: Membership | None = None  # the one that a new assignment was last found to be needed for
+        self._turn_at = 0.0  # when we may apply it, on the loop's clock
 
     async def sweep(self) -> None:
         """End all that has expired or lost its session. Raises ConnectionLost, TryAgain: then it is due again."""
@@ -79,9 +84,25 @@ class Reconciler:
             # While no one is a member (all are draining) everything stays where it is.
             if not seen.members or (seen.members == seen.applied_members and not seen.unassigned):
                 return
+            if not self._is_our_turn(seen):
+                return
             if await self._rebalance(seen) != "stale":
                 return
         self._agenda.ask_reconcile()
+
+    def _is_our_turn(self, seen: Membership) -> bool:
+        """The first member by name applies a new assignment at once, the others a little later if it still needs to be.
+
+        Otherwise all of them would compute the same at the same moment, for all but one in vain. Comes back by itself.
+        """
+        loop = asyncio.get_running_loop()
+        if seen != self._need:
+            names = seen.members
+            rank = names.index(self._session.node) if self._session.node in names else len(names)
+            self._need, self._turn_at = seen, loop.time() + min(rank * TURN_S, TURN_MAX_S)
+            if rank:
+                loop.call_at(self._turn_at, self._agenda.ask_reconcile)
+        return loop.time() >= self._turn_at
 
     async def _rebalance(self, seen: Membership) -> str:
         current = await client.assignment(self._link)
