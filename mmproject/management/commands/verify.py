@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 from rich.table import Table
 
 from mmproject.cli import Command as BaseCommand
-from mmproject.db import connect_url, described
-from mmproject.errors import UserError
+from mmproject.cli import add_json_option, explained, one_line
+from mmproject.db import connect_url
+from mmproject.errors import UsageError
 from mmproject.provision import connect
 from mmproject.verify import Report, Verdict, named, shown, verify
 
-WATCH_S = 10.0
-ROWS_PRINTED = 5  # per invariant in the terminal; --json has more
-
-
-class DatabaseGone(UserError):
-    """The database could not be read."""
+WATCH_S: Final = (
+    10.0  # default period: a snapshot that is held all the time would keep the hot tables from being pruned
+)
+WATCH_MIN_S: Final = 1.0
+ROWS_PRINTED: Final = 5  # per invariant in the terminal; --json has more
 
 
 class Command(BaseCommand):
-    help = "Check every invariant against the live database in one snapshot. Exit 0 when all hold, 1 otherwise."
+    help = "Check every invariant against the live database, in one snapshot."
+    epilog = (
+        "Exit 0 when all hold, 1 when one is broken (its offending rows are shown).\n\n"
+        "examples:\n"
+        "  manage.py verify\n"
+        "  manage.py verify --only I4 --only fills-once --json\n"
+        "  manage.py verify --watch 30\n"
+        "  manage.py verify --acknowledged answers.jsonl"
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
+        add_json_option(parser, "the verdicts")
         parser.add_argument(
             "--watch", nargs="?", type=float, const=WATCH_S, metavar="SECONDS",
-            help=f"check again every so many seconds ({WATCH_S:g}) until Ctrl-C; with --json, one document a line",
+            help=f"check again every so many seconds ({WATCH_S:g}) until Ctrl-C",
         )  # fmt: skip
         parser.add_argument(
             "--only", action="append", default=[], metavar="NAME",
@@ -44,61 +51,54 @@ class Command(BaseCommand):
         )  # fmt: skip
         parser.add_argument(
             "--acknowledged", type=Path, metavar="FILE",
-            help="JSON lines, each an answer of POST orders that a client wrote down: for I10",
+            help="for I10: JSON lines, each an answer of POST orders that a client wrote down",
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         named(options["only"])  # a wrong name is told before anything runs
-        ok = self._once(options) if options["watch"] is None else self._watch(options)
+        period_s = options["watch"]
+        if period_s is not None and options["json"]:
+            raise UsageError("--watch goes on and --json prints one document: choose one")
+        if period_s is not None and not WATCH_MIN_S <= period_s < math.inf:
+            raise UsageError(f"--watch takes a number of seconds from {WATCH_MIN_S:g} up")
+        ok = self._once(options) if period_s is None else self._watch(options, period_s)
         if not ok:
             sys.exit(1)
 
-    def _watch(self, options: dict[str, Any]) -> bool:
-        """Round after round until Ctrl-C; whether every one of them held."""
+    def _watch(self, options: dict[str, Any], period_s: float) -> bool:
+        """Round after round until Ctrl-C, also through the database's outages; whether every one of them held."""
         ok = True
         try:
             while True:
                 started = time.monotonic()
                 try:
                     ok &= self._once(options)
-                except DatabaseGone as error:
-                    # A watch outlives a restart of the database; what it could not see it says.
-                    print(error, file=sys.stderr)
-                time.sleep(max(0.0, options["watch"] - (time.monotonic() - started)))
+                except psycopg.Error as error:
+                    told = explained(error)
+                    if told is None:
+                        raise
+                    self.progress_console.print(f"[bold red]not checked[/]: {escape(one_line(told))}")
+                time.sleep(max(0.0, period_s - (time.monotonic() - started)))
         except KeyboardInterrupt:
             return ok
 
     def _once(self, options: dict[str, Any]) -> bool:
         report = self._report(options)
         if options["json"]:
-            indent = 1 if options["watch"] is None else None
-            self.stdout.write(json.dumps(report.as_json(), indent=indent))
-            self.stdout.flush()
+            self.emit(report.as_json())
         else:
-            show(report, Console())
+            show(report, self.console)
         return report.ok
 
     def _report(self, options: dict[str, Any]) -> Report:
-        url = connect_url("console")
-        console = Console(stderr=True)
-        try:
-            # Shown only at a terminal; in a log it would be noise.
-            with connect(url) as connection, console.status("verify") as status:
-                return verify(
-                    connection,
-                    only=options["only"],
-                    acknowledged=options["acknowledged"],
-                    progress=lambda text: _progress(status, console, text),
-                )
-        except psycopg.errors.UndefinedTable as error:
-            raise UserError(f"{described(url)} has no market: its migrations were never applied") from error
-        except psycopg.OperationalError as error:
-            raise DatabaseGone(f"cannot read {described(url)}: {str(error).strip().splitlines()[0]}") from error
+        console = self.progress_console
+        with connect(connect_url("console")) as connection, console.status("verify") as status:
 
+            def progress(text: str) -> None:
+                if console.is_terminal:  # in a log it would be noise
+                    status.update(f"verify: {escape(text)}")
 
-def _progress(status: Status, console: Console, text: str) -> None:
-    if console.is_terminal:
-        status.update(f"verify: {escape(text)}")
+            return verify(connection, only=options["only"], acknowledged=options["acknowledged"], progress=progress)
 
 
 def show(report: Report, console: Console) -> None:
