@@ -9,16 +9,13 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()  # first: it loads the apps that the imports below need
 
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from channels.sessions import CookieMiddleware  # noqa: E402
+from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-from console.routing import websocket_urlpatterns  # noqa: E402
+from console.routing import websocket_application  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        # The socket looks up its session itself: it must answer, and not fail, when the database cannot be reached.
-        "websocket": AllowedHostsOriginValidator(CookieMiddleware(URLRouter(websocket_urlpatterns))),
+        "websocket": websocket_application(),
     }
 )

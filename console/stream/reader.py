@@ -14,7 +14,8 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import structlog
@@ -27,14 +28,31 @@ log = structlog.get_logger(__name__)
 
 CHANNELS = ("mm_market", "mm_authority")
 RATE_WINDOW_S = 10.0  # fills per second are a mean over it: calm enough to read
-# What a lost, restarting or frozen server can raise; a mistake in our own SQL is among them, and is logged each time.
-DATABASE_ERRORS = (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-Connection = Any  # asyncpg.Connection, whose class is generic over its records only in its stubs
+# Options of libpq's that asyncpg would hand to the server as settings.
+LIBPQ_ONLY = frozenset(
+    ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+)
+# asyncpg makes these names from PostgreSQL's list of errors as it is imported, out of a type checker's sight.
+_errors: Any = asyncpg.exceptions
+# What a lost, restarting or frozen server can raise. A mistake in our own SQL is among them: it is logged, too.
+DATABASE_ERRORS: tuple[type[Exception], ...] = (
+    _errors.PostgresError,
+    _errors.InterfaceError,
+    _errors.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class Unavailable(Exception):
     """The database cannot be asked just now."""
+
+
+def asyncpg_url(url: str) -> str:
+    """The URL without the options that only libpq knows."""
+    parts = urlsplit(url)
+    options = [(name, value) for name, value in parse_qsl(parts.query) if name not in LIBPQ_ONLY]
+    return urlunsplit(parts._replace(query=urlencode(options)))
 
 
 def _entry(record: Any) -> Entry:
@@ -49,7 +67,7 @@ class Reader:
         self.hub = Hub(self.limits)
         self._url = url
         self._task: asyncio.Task[None] | None = None
-        self._connection: Connection = None
+        self._connection: Any = None  # asyncpg's, most of which comes without types
         self._lock = asyncio.Lock()  # the connection, and the step from a reading to its publication
         self._wake = asyncio.Event()
         self._read_once = asyncio.Event()
@@ -107,6 +125,9 @@ class Reader:
                 if self.hub.database or pause_s == self.limits.backoff_s:
                     log.warning("console_reader_lost_database", error=f"{type(error).__name__}: {error}")
                 self.hub.unreachable()
+            except Exception:  # our own mistake: the pages say that they are stale, the log says why
+                log.exception("console_reader_failed")
+                self.hub.unreachable()
             finally:
                 await self._disconnect()
             await asyncio.sleep(random.uniform(0.5, 1) * pause_s)
@@ -119,8 +140,8 @@ class Reader:
         return now_s - self._idle_since_s <= self.limits.linger_s
 
     async def _connect(self) -> None:
-        connection = await asyncpg.connect(
-            self._url(),
+        connection = await cast(Any, asyncpg).connect(
+            asyncpg_url(self._url()),
             timeout=self.limits.connect_timeout_s,
             command_timeout=self.limits.read_timeout_s,
             server_settings={"application_name": "mm console stream", "timezone": "UTC", "jit": "off"},

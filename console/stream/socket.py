@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from channels.auth import get_user
@@ -36,16 +35,6 @@ class Ended(Exception):
         self.code = code
 
 
-def same_origin(scope: Scope) -> bool:
-    """The page that opens the socket came from this very host and port; another port's page shares our cookies."""
-    headers = dict(scope.get("headers", []))
-    origin, host = headers.get(b"origin", b"").decode("latin1"), headers.get(b"host", b"").decode("latin1")
-    try:
-        return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
-    except ValueError:
-        return False
-
-
 async def is_signed_in(scope: Scope) -> bool:
     """The cookie's session is there and its user may still sign in. Read anew at each call. Raises DatabaseError."""
     key = scope.get("cookies", {}).get(settings.SESSION_COOKIE_NAME)
@@ -66,11 +55,12 @@ class StreamSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         try:
-            if not same_origin(scope) or not await is_signed_in(scope):
+            if not await is_signed_in(scope):
                 await send({"type": "websocket.close"})  # before accepting: HTTP 403
                 return
             refusal = None
-        except DatabaseError:
+        except DatabaseError as error:
+            log.warning("console_socket_without_database", error=" ".join(str(error).split()))
             refusal = Close.UNAVAILABLE
         if len(self._reader.hub.mailboxes) >= self._limits.sockets:
             refusal = Close.FULL
