@@ -255,16 +255,20 @@ class Cluster:
             password_file.write(self.password)
             password_file.flush()
             os.chown(password_file.name, self.account.uid, self.account.gid)
-            where = "/proc/self/cwd" if self.account.uid != os.geteuid() else str(draft)
+            other = self.account.uid != os.geteuid()
+            where = "/proc/self/cwd" if other else str(draft)
+            # By its descriptor: root's temporary folder may be private too, and out of the account's reach.
+            password_path = f"/proc/self/fd/{password_file.fileno()}" if other else password_file.name
             sync = [] if self.fsync else ["--no-sync"]
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", *sync]
             done = subprocess.run(
-                [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_file.name}", *options],
+                [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_path}", *options],
                 cwd=draft,
                 capture_output=True,
                 text=True,
                 timeout=INITDB_TIMEOUT_S,
                 check=False,
+                pass_fds=[password_file.fileno()],
                 env={"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"},
                 **dropped(self.account),  # type: ignore[call-overload]
             )
