@@ -31,6 +31,7 @@ log = structlog.get_logger("nodeagent.agent")
 
 EXPIRY_SLACK_S = 0.005  # a sweep that comes early ends nothing; this is more than the clocks drift in a TTL
 SLOW_RECONCILE_S = 10.0  # the tables are compared anyway this often, should every doorbell have been lost
+END_TIMEOUT_S = 5.0  # for tasks to end that were cancelled: none of them waits for anything then
 FINISH_TIMEOUT_S = 1.0  # for the statement in flight when told to stop, of the two seconds for all of it
 
 
@@ -119,8 +120,13 @@ class Life:
             task.cancel()
         self._work.terminate()
         self._watch.terminate()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._session.terminate()
+        done, running = await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.debug("ended with", node=self._session.node, error=one_line(error))
+        if running:  # better no node than one that goes on with a life that is over
+            raise RuntimeError(f"did not end when cancelled: {[task.get_coro() for task in running]}")
 
     def authority_rung(self) -> None:
         """The authority's doorbell: somebody joined, ended, was granted or released something, or drains."""

@@ -190,8 +190,10 @@ class Link:
 
 async def pause(seconds: float, until: asyncio.Event) -> bool:
     """Wait, but no longer than until the event is set; returns whether it is."""
+    # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
     try:
-        await asyncio.wait_for(until.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await until.wait()
     except TimeoutError:
         return False
     return True

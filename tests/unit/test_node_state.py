@@ -106,6 +106,23 @@ async def test_a_pause_ends_with_the_event_it_waits_for() -> None:
     assert await pause(60, event) is True
 
 
+async def test_a_cancellation_that_comes_together_with_the_event_is_not_lost() -> None:
+    event = asyncio.Event()
+
+    async def worker() -> None:
+        while True:
+            await pause(60, event)
+            event.clear()
+
+    task = asyncio.create_task(worker())
+    await asyncio.sleep(0)
+    event.set()
+    task.cancel()
+    done, _running = await asyncio.wait([task], timeout=1)
+    assert task in done
+    assert task.cancelled()
+
+
 async def test_a_server_that_is_not_there_is_worth_another_try_and_a_bad_url_is_not() -> None:
     with pytest.raises(ConnectionLost, match=r"cannot connect to 127\.0\.0\.1:9/none"):
         await connect("postgresql://nobody:secret@127.0.0.1:9/none", "test")
