@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
 
@@ -44,6 +45,11 @@ class Conf:
     pool_size: int  # connections in Django's pool; 0 = one plain connection per thread
 
     def __post_init__(self) -> None:
+        if self.database_url and urlsplit(self.database_url).scheme not in ("postgres", "postgresql"):
+            raise ConfError("DATABASE_URL must look like postgresql://user:password@host:5432/market")
+        if self.database_url and not _is_postgres_url(self.database_url):
+            # Not shown: it may hold a password.
+            raise ConfError("DATABASE_URL must look like postgresql://user:password@host:5432/market")
         if self.renew_interval_ms + self.belief_margin_ms >= self.lease_ttl_ms:
             raise ConfError(
                 "MM_RENEW_INTERVAL_MS + MM_BELIEF_MARGIN_MS must be less than MM_LEASE_TTL_MS,"
@@ -51,6 +57,14 @@ class Conf:
             )
         if self.quote_refresh_ms >= self.quote_validity_ms:
             raise ConfError("MM_QUOTE_REFRESH_MS must be less than MM_QUOTE_VALIDITY_MS, or quotes would lapse")
+
+
+def _is_postgres_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("postgresql", "postgres") and (parts.port or 1) > 0
+    except ValueError:  # a port that is no number, an address in half a bracket
+        return False
 
 
 def load() -> Conf:

@@ -29,6 +29,7 @@ DEFAULT_SEED = 1
 SETUP_LOCK = (7000, 0)  # class and key; the other classes are in journal_lock_v1, which a new database has yet to get
 SETUP_LOCK_TIMEOUT = "120s"  # a first set-up of 10,000 symbols by another process is done by then
 SERVER_TIMEOUT_S = 60
+REFUSALS = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
 POLL_S = 0.02
 ALTER_ATTEMPTS = 10  # roles belong to the server: another set-up may be altering the same one
 
@@ -87,14 +88,19 @@ def database_name(url: str) -> str:
 
 
 def wait_for_server(url: str, timeout_s: float = SERVER_TIMEOUT_S) -> None:
-    """Return once the server takes connections to its `postgres` database. Raises SetupError after `timeout_s`."""
+    """Return once the server takes connections to its `postgres` database.
+
+    Raises SetupError after `timeout_s`, and at once when it is there and refuses the login.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             connect(with_database(url, "postgres")).close()
             return
         except psycopg.OperationalError as error:
-            if time.monotonic() > deadline or error.sqlstate == "28P01":
+            # A failed connection has no SQLSTATE to go by, only the server's words.
+            refused = any(words in str(error) for words in REFUSALS)
+            if time.monotonic() > deadline or refused:
                 raise SetupError(f"cannot connect to {described(url)}: {str(error).strip()}") from error
         time.sleep(POLL_S)
 
@@ -115,8 +121,6 @@ def check_server(connection: psycopg.Connection[Any]) -> None:
 def ensure_database(url: str) -> None:
     """Make the URL's database if the server has none of that name. Raises SetupError."""
     name = database_name(url)
-    if not name:
-        raise SetupError("DATABASE_URL names no database: add one, as in postgresql://user@host/market")
     try:
         connect(url).close()
         return
@@ -253,12 +257,22 @@ def _alone(connection: psycopg.Connection[Any]) -> Iterator[None]:
         connection.execute("SELECT pg_advisory_unlock(%s, %s)", SETUP_LOCK)
 
 
-def set_up(admin_url: str, var: Path, *, market: Market | None, broker: bool, progress: Any = None) -> dict[str, str]:
+def set_up(
+    admin_url: str,
+    var: Path,
+    *,
+    market: Market | None,
+    broker: bool,
+    progress: Any = None,
+    wait_s: float = SERVER_TIMEOUT_S,
+) -> dict[str, str]:
     """All of it; returns the roles' URLs. Leaves Django's default connection pointing at `admin_url`.
 
     Without `market` the tables stay empty. Raises SetupError, and what ensure_market raises.
     """
-    wait_for_server(admin_url)
+    if not database_name(admin_url):
+        raise SetupError("DATABASE_URL names no database: add one, as in postgresql://user@host/market")
+    wait_for_server(admin_url, wait_s)
     ensure_database(admin_url)
     urls = role_urls(admin_url, var)
     with connect(admin_url) as connection:

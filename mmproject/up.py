@@ -42,6 +42,7 @@ from mmproject.supervision import (
 STOP_TIMEOUT_S = 9.0  # then what is left is killed; the contract allows 10
 LEFTOVER_TIMEOUT_S = 20  # how long a killed predecessor's processes get to end by themselves
 READY_TIMEOUT_S = 60
+EXTERNAL_WAIT_S = 5  # a server of somebody else's is either there or not
 WATCH_INTERVAL_S = 1.0
 POLL_S = 0.05
 
@@ -201,7 +202,14 @@ class Up:
         self._start_supervisord(urls)
         self.tell(f"PostgreSQL: {described(admin_url)}{' (embedded)' if self.cluster else ''}")
         market = provision.Market(settings.symbols, self.seed, settings.tick_ms)
-        provision.set_up(admin_url, settings.var, market=market, broker=not settings.broker_url, progress=self.tell)
+        provision.set_up(
+            admin_url,
+            settings.var,
+            market=market,
+            broker=not settings.broker_url,
+            progress=self.tell,
+            wait_s=READY_TIMEOUT_S if self.cluster else EXTERNAL_WAIT_S,
+        )
         provision.write_urls(urls, settings.var)
         assert self.supervisor is not None
         for group in ["services", "nodes"] if settings.nodes else ["services"]:

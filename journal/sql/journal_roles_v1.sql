@@ -10,8 +10,10 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL; -- roles belong to the server: another database on it may have made them, even just now
         END;
-        -- A function's owner can only be set by a member of that owner.
-        IF NOT pg_has_role(current_user, v_role, 'MEMBER') THEN
+        -- A function's owner can only be set by who may SET ROLE to it. From version 16 on, whoever made a role
+        -- without being a superuser administers it, which counts as membership but does not include that.
+        IF NOT pg_has_role(current_user, v_role,
+                           CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
             EXECUTE format('GRANT %I TO CURRENT_USER', v_role);
         END IF;
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), v_role);
