@@ -57,6 +57,11 @@ _SQL_ADVICE = {
 _SQL_USAGE = frozenset({"MM404", "MM422"})
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `reported`, as from any other print
+
+
 class Command(BaseCommand):
     """A command of ours. `handle` raises UsageError for wrong use, UserError for what else a person can cause."""
 
@@ -99,7 +104,7 @@ class Command(BaseCommand):
     def console(self) -> Console:
         """The terminal, for tables and prose; plain text when it is none."""
         # Without a terminal nothing is cut to a width: lines are for `grep`.
-        return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        return _Terminal(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
     @property
     def progress_console(self) -> Console:
