@@ -43,6 +43,9 @@ class ParametersForm(forms.ModelForm):  # type: ignore[type-arg]
             "position_limit": "The position that no quote may take us beyond, long or short.",
         }
 
+    def validate_constraints(self) -> None:
+        """Left to the table itself: Django can't try its CHECKs, which are plain SQL, without the row."""
+
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
         if self.errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -41,6 +42,7 @@ def shown(value: Decimal) -> str:
     return format(value.normalize() + 0, ",f")
 
 
+@cache  # Django compares a form's columns with its read-only ones: it must be given the same function each time
 def as_it_is(field: models.Field[Any, Any]) -> Callable[[models.Model], str | None]:
     """A column that shows a decimal with the digits it has; Django would pad it with zeros to 18 places."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
@@ -33,7 +33,7 @@ class StreamClient:
         if cookie is not None:
             headers.append((b"cookie", cookie))
         # Not Channels' communicator: that one keeps Django's connections open, which the application closes.
-        self._socket = ApplicationCommunicator(
+        self._socket: Any = cast(Any, ApplicationCommunicator)(
             application, {"type": "websocket", "path": "/ws/stream/", "query_string": b"", "headers": headers}
         )
 

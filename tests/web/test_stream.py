@@ -74,6 +74,10 @@ def enabled(message: dict[str, Any]) -> dict[str, bool]:
     return {row["symbol"]: row["enabled"] for row in message.get("symbols", [])}
 
 
+def switched_to(wanted: bool) -> Callable[[dict[str, Any]], bool]:
+    return lambda message: wanted in enabled(message).values()
+
+
 # Who may open it
 
 
@@ -265,7 +269,7 @@ async def test_a_client_that_never_reads_is_dropped_and_delays_nobody(
         for wanted in (False, True):
             started_s = time.monotonic()
             market.switch(wanted)
-            await quick.until(lambda message, wanted=wanted: wanted in enabled(message).values())
+            await quick.until(switched_to(wanted))
             delays_s.append(time.monotonic() - started_s)
         for mailbox in reader.hub.mailboxes:
             assert len(mailbox._activity) <= 4, "what waits for the slow one is bounded"
