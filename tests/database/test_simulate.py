@@ -106,6 +106,12 @@ def test_a_run_is_the_beginning_of_a_longer_one(database: Database) -> None:
     assert fills == (simulation.counts()["fills"],)
 
 
+def unguard(simulation: Simulation) -> None:
+    """Let the tables' owner change history, which their triggers forbid to everybody."""
+    for table in ("ledger_fill", "ledger_position", "exchange_quoteversion"):
+        simulation.connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -120,7 +126,7 @@ def test_the_digest_notices_the_smallest_change(database: Database, change: str)
     simulation = replayed(database, steps=20)
     before = simulation.digest()
     assert simulation.digest() == before
-    simulation.connection.execute("SET session_replication_role = replica")  # history's own triggers stand aside
+    unguard(simulation)
     assert simulation.connection.execute(change.encode()).rowcount == 1
     assert simulation.digest() != before
 
@@ -128,7 +134,7 @@ def test_the_digest_notices_the_smallest_change(database: Database, change: str)
 def test_the_digest_does_not_depend_on_times_or_incarnations(database: Database) -> None:
     simulation = replayed(database, steps=5)
     before = simulation.digest()
-    simulation.connection.execute("SET session_replication_role = replica")
+    unguard(simulation)
     simulation.connection.execute("UPDATE ledger_fill SET filled_at = now(), incarnation = gen_random_uuid()")
     simulation.connection.execute("UPDATE exchange_quoteversion SET published_at = now(), node = 'other'")
     assert simulation.digest() == before
@@ -143,7 +149,7 @@ def test_a_replayed_market_satisfies_every_invariant(database: Database) -> None
 
 def test_what_is_broken_in_a_replay_is_found(database: Database) -> None:
     simulation = replayed(database, steps=5)
-    simulation.connection.execute("SET session_replication_role = replica")
+    unguard(simulation)
     simulation.connection.execute("UPDATE ledger_position SET cash = cash + 1 WHERE symbol = 'ALFA'")
     assert "I6 positions-add-up" in verify(simulation.connection).broken
 
