@@ -1,0 +1,357 @@
+"""Is anything lost that a client was told? `python -m tests.bench.acknowledged --seconds 30 --kill-postmaster-at 10`.
+
+A whole system under orders over HTTP from several clients. Each answer is written to a file, with fsync, before it
+counts; an order whose answer did not come is asked about and sent again under its id. Meanwhile processes are killed
+with SIGKILL (`--kill beat@5` any of them, any number of times). At the end `manage.py verify` compares the file with
+the database. Prints one JSON document; exit 1 when anything was lost, doubled, or not quoted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import psycopg
+
+from tests.support import System, eventually, running_system
+
+REQUEST_TIMEOUT_S = 5.0
+RETRY_MIN_S, RETRY_CAP_S = 0.05, 0.5
+SETTLE_TIMEOUT_S = 30.0  # that an order's outcome may stay unknown for; longer than any restart
+QUOTED_TIMEOUT_S = 30.0
+REPEATED = 50  # answers of before the kill that are asked for again after it
+VERIFY_TIMEOUT_S = 300
+
+Answer = dict[str, Any]
+
+# Per enabled symbol: the commit of its first quote by an incarnation that registered after the given moment.
+QUOTED_AGAIN = """
+    SELECT q.symbol,
+           (SELECT extract(epoch FROM min(pg_xact_commit_timestamp(v.xmin)))::float8
+              FROM exchange_quoteversion v JOIN authority_incarnation i ON i.id = v.incarnation
+             WHERE v.symbol = q.symbol AND v.withdrawn_reason IS NULL AND i.registered_at > to_timestamp(%(at)s))
+      FROM exchange_quote q WHERE q.quoting_enabled
+"""
+UNQUOTED = """
+    SELECT count(*) FROM exchange_quote
+     WHERE quoting_enabled AND NOT coalesce(valid_until > clock_timestamp(), false)
+"""
+
+
+class Record:
+    """The client's own record on disk: one answer a line, durable before `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.acknowledged = 0
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def write(self, answer: Answer) -> None:
+        with self._lock:
+            self._file.write(json.dumps(answer) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.acknowledged += 1
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class Terms:
+    """What a client knows of a symbol when it makes up orders."""
+
+    symbol: str
+    tick: Decimal
+    lot: Decimal
+    price: Decimal
+
+    def at(self, ticks: int) -> str:
+        """The reference price and so many ticks, at least one tick."""
+        whole = (self.price / self.tick).to_integral_value()
+        return format(max(whole + ticks, Decimal(1)) * self.tick, "f")
+
+
+def terms_of(http: httpx.Client) -> list[Terms]:
+    """All symbols, with the reference prices of now."""
+    prices = {item["symbol"]: Decimal(item["price"]) for item in _items(http, "prices")}
+    return [
+        Terms(item["symbol"], Decimal(item["tick_size"]), Decimal(item["lot_size"]), prices[item["symbol"]])
+        for item in _items(http, "symbols")
+    ]
+
+
+def _items(http: httpx.Client, name: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = http.get(f"/api/v1/{name}", params={"limit": 1000}).raise_for_status().json()["items"]
+    return items
+
+
+def made_up(dice: random.Random, terms: Terms, order_id: str) -> dict[str, str]:
+    """An order of any kind: most cross the quote, some rest, some can't be filled."""
+    side, kind = dice.choice(["buy", "sell"]), dice.random()
+    away = 1 if side == "buy" else -1
+    order = {
+        "client_order_id": order_id,
+        "symbol": terms.symbol,
+        "side": side,
+        "type": "limit",
+        "time_in_force": "IOC",
+        "quantity": format(terms.lot * dice.randint(1, 10), "f"),
+    }
+    if kind < 0.15:
+        return order | {"type": "market"}
+    if kind < 0.55:
+        return order | {"price": terms.at(away * 200)}
+    if kind < 0.9:
+        return order | {"time_in_force": "GTC", "price": terms.at(away * dice.randint(-8, 8))}
+    return order | {"time_in_force": "FOK", "price": terms.at(away * dice.randint(0, 20))}
+
+
+@dataclass
+class Tally:
+    """What one client saw. `unknown` orders got no answer at first; some of them had happened all the same."""
+
+    unknown: int = 0
+    unknown_happened: int = 0
+    wrong: list[str] = field(default_factory=list)
+    longest_wait_s: float = 0.0  # between two acknowledgements
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An order and its first answer."""
+
+    order: dict[str, str]
+    answer: Answer
+    at: float  # Unix time of the answer
+
+
+class Client(threading.Thread):
+    """Sends orders one after another, and cancels some that rest, until `stop` is set; every answer is recorded."""
+
+    def __init__(self, number: int, system: System, record: Record, stop: threading.Event, tag: str) -> None:
+        super().__init__(daemon=True, name=f"client-{number}")
+        self._dice = random.Random(number)
+        self._http = system.client()
+        self._http.timeout = httpx.Timeout(REQUEST_TIMEOUT_S)
+        self._terms = terms_of(self._http)
+        self._record, self._stopped, self._tag, self._number = record, stop, tag, number
+        self.tally = Tally()
+        self.sent: list[Sent] = []
+        self._last_at = time.monotonic()
+
+    def run(self) -> None:
+        count = 0
+        try:
+            while not self._stopped.is_set():
+                count += 1
+                order = made_up(self._dice, self._dice.choice(self._terms), f"{self._tag}-{self._number}-{count}")
+                answer = self._settled("POST", "/api/v1/orders", order["client_order_id"], order)
+                if answer is None:
+                    continue
+                told = {key: value for key, value in order.items() if key in ("symbol", "side", "type")}
+                self._acknowledge({**told, "time_in_force": order["time_in_force"], **answer})
+                self.sent.append(Sent(order, answer, time.time()))
+                if answer["status"] in ("resting", "partially_filled") and self._dice.random() < 0.5:
+                    self._cancel(order["client_order_id"])
+        except Exception as error:
+            self.tally.wrong.append(f"{self.name} ended: {error!r}")
+            raise
+        finally:
+            self._http.close()
+
+    def _cancel(self, order_id: str) -> None:
+        answer = self._settled("DELETE", f"/api/v1/orders/{order_id}", order_id, None)
+        if answer is not None:
+            self._acknowledge(answer)
+
+    def _acknowledge(self, answer: Answer) -> None:
+        self._record.write(answer)
+        now = time.monotonic()
+        self.tally.longest_wait_s = max(self.tally.longest_wait_s, now - self._last_at)
+        self._last_at = now
+
+    def _settled(self, method: str, path: str, order_id: str, body: dict[str, str] | None) -> Answer | None:
+        """The answer, however long it takes. None: a cancel came too late, or the answer was wrong (and is noted)."""
+        deadline, pause_s = time.monotonic() + SETTLE_TIMEOUT_S, RETRY_MIN_S
+        unknown = happened = False
+        while True:
+            response = self._asked(method, path, body)
+            if response is not None and response.status_code < 500:
+                break
+            unknown = True
+            if time.monotonic() > deadline:
+                self.tally.wrong.append(f"{method} {order_id}: no outcome in {SETTLE_TIMEOUT_S} s")
+                return None
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_CAP_S)
+            state = self._asked("GET", f"/api/v1/orders/{order_id}", None)
+            happened |= method == "POST" and state is not None and state.status_code == 200
+        if unknown and method == "POST":
+            self.tally.unknown += 1
+            self.tally.unknown_happened += happened
+        if response.status_code == 200:
+            answer: Answer = response.json()
+            return answer
+        if not (method == "DELETE" and response.status_code == 409):  # 409: filled meanwhile
+            self.tally.wrong.append(f"{method} {order_id}: {response.status_code} {response.text[:200]}")
+        return None
+
+    def _asked(self, method: str, path: str, body: dict[str, str] | None) -> httpx.Response | None:
+        try:
+            return self._http.request(method, path, json=body)
+        except httpx.TransportError:
+            return None  # it may have happened or not: that is what is found out next
+
+
+@dataclass
+class Kill:
+    """SIGKILL of a program, so many seconds after the load began."""
+
+    program: str
+    at_s: float
+    killed_at: float = 0.0  # Unix time
+
+
+def quoted_again(system: System, kill: Kill) -> dict[str, float]:
+    """Seconds from the kill of PostgreSQL to each enabled symbol's first quote by an incarnation of afterwards."""
+
+    def all_quoted() -> dict[str, float]:
+        with system.connect("console") as connection:
+            rows: dict[str, float] = dict(connection.execute(QUOTED_AGAIN, {"at": kill.killed_at}).fetchall())
+            live = connection.execute(UNQUOTED).fetchone() == (0,)
+        return rows if rows and None not in rows.values() and live else {}
+
+    def answered() -> dict[str, float]:
+        try:
+            return all_quoted()
+        except psycopg.OperationalError:
+            return {}  # still down
+
+    found = eventually(answered, QUOTED_TIMEOUT_S, "every enabled symbol is quoted again", interval_s=0.1)
+    return {symbol: at - kill.killed_at for symbol, at in found.items()}
+
+
+def repeated_alike(system: System, sent: list[Sent]) -> list[str]:
+    """Send these orders again; what is answered otherwise than the first time, in words."""
+    wrong = []
+    with system.client() as http:
+        for one in sent:
+            again = http.post("/api/v1/orders", json=one.order)
+            if again.status_code != 200 or again.json() != one.answer:
+                wrong.append(f"first answered {one.answer}, and again {again.status_code} {again.text}")
+    return wrong
+
+
+def run(system: System, path: Path, seconds: float, kills: list[Kill], clients: int = 4) -> dict[str, Any]:
+    """Load the running system for `seconds`, with these kills meanwhile; what came of it. It is left running."""
+    with system.connect("console") as connection:
+
+        def quoted() -> bool:
+            return connection.execute(UNQUOTED).fetchone() == (0,)
+
+        eventually(quoted, 30, "all symbols are quoted at the start")
+    record, stop = Record(path), threading.Event()
+    threads = [Client(number, system, record, stop, f"ack{os.getpid()}") for number in range(clients)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    try:
+        for kill in sorted(kills, key=lambda kill: kill.at_s):
+            time.sleep(max(0.0, began + kill.at_s - time.monotonic()))
+            pid = system.pid(kill.program)
+            kill.killed_at = time.time()
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        requoted = [quoted_again(system, kill) for kill in kills if kill.program == "postgres"]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(SETTLE_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S)
+        record.close()
+    took_s = time.monotonic() - began
+    return {**figures(system, record, threads, kills, took_s), "quoted_again_after": [span(one) for one in requoted]}
+
+
+def span(seconds: dict[str, float]) -> dict[str, float | int]:
+    """Symbols, and the first and the last one's time."""
+    return {
+        "symbols": len(seconds),
+        "first_s": round(min(seconds.values()), 2),
+        "last_s": round(max(seconds.values()), 2),
+    }
+
+
+def figures(system: System, record: Record, clients: list[Client], kills: list[Kill], took_s: float) -> dict[str, Any]:
+    """What the clients saw, and what `verify` says of it."""
+    sent = sorted((one for client in clients for one in client.sent), key=lambda one: one.at)
+    first_kill = min((kill.killed_at for kill in kills), default=0.0)
+    before = [one for one in sent if one.at < first_kill]
+    wrong = [text for client in clients for text in client.tally.wrong]
+    wrong += repeated_alike(system, before[-REPEATED:])
+    verified = system.manage("verify", "--acknowledged", str(record.path), "--json", timeout_s=VERIFY_TIMEOUT_S)
+    report: dict[str, Any] = {"ok": False, "invariants": []}
+    if verified.stdout:
+        report = json.loads(verified.stdout)
+    return {
+        "clients": len(clients),
+        "seconds": round(took_s, 1),
+        "kills": {f"{kill.program}@{kill.at_s:g}": round(kill.killed_at, 3) for kill in kills},
+        "acknowledged": record.acknowledged,
+        "orders_per_s": round(len(sent) / took_s, 1),
+        "fills": sum(len(one.answer["fills"]) for one in sent),
+        "acknowledged_before_first_kill": len(before),
+        "outcome_unknown_at_first": sum(client.tally.unknown for client in clients),
+        "of_those_had_happened": sum(client.tally.unknown_happened for client in clients),
+        "longest_wait_s": round(max(client.tally.longest_wait_s for client in clients), 2),
+        "wrong": wrong,
+        "verify_ok": report["ok"],
+        "verify_exit": verified.returncode,
+        "verify_said": verified.stderr.strip(),
+        "broken": [one for one in report["invariants"] if not one["ok"]],
+    }
+
+
+def parsed_kill(text: str) -> Kill:
+    """PROGRAM@SECONDS."""
+    program, _, at_s = text.partition("@")
+    return Kill(program, float(at_s))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--kill-postmaster-at", type=float, action="append", default=[], metavar="SECONDS")
+    parser.add_argument("--kill", type=parsed_kill, action="append", default=[], metavar="PROGRAM@SECONDS")
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--symbols", type=int, default=10)
+    parser.add_argument("--record", type=Path, help="the file of acknowledgements; kept")
+    options = parser.parse_args()
+    kills = [*options.kill, *(Kill("postgres", at_s) for at_s in options.kill_postmaster_at)]
+    with (
+        tempfile.TemporaryDirectory(prefix="mm-bench-") as folder,
+        running_system(nodes=options.nodes, symbols=options.symbols) as system,
+    ):
+        path = options.record or Path(folder) / "acknowledged.jsonl"
+        result = run(system, path, options.seconds, kills, options.clients)
+    print(json.dumps(result, indent=1))
+    if result["wrong"] or not result["verify_ok"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
