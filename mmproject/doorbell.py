@@ -72,7 +72,7 @@ class Doorbell:
             if not symbols:
                 continue
             try:
-                self._notify(target, payload(symbols))
+                self._notify_or_reconnect(target, payload(symbols))
                 backoff_s = BACKOFF_MIN_S
                 pause_s = INTERVAL_MIN_S
             except psycopg.Error as error:
@@ -81,6 +81,17 @@ class Doorbell:
                 self._disconnect()
                 pause_s, backoff_s = backoff_s, min(2 * backoff_s, BACKOFF_MAX_S)
             time.sleep(pause_s)
+
+    def _notify_or_reconnect(self, target: Target, text: str) -> None:
+        """Notify; a connection that turns out to be dead (the server restarted) is replaced for this very ring."""
+        was_connected = self._connection is not None and target == self._connected_to
+        try:
+            self._notify(target, text)
+        except psycopg.OperationalError:
+            if not was_connected:
+                raise
+            self._disconnect()
+            self._notify(target, text)
 
     def _notify(self, target: Target, text: str) -> None:
         if self._connection is None or target != self._connected_to:

@@ -80,7 +80,7 @@ TEMPLATES = [
 
 # These make, change or fill schemas; everything else run by hand gets along with the console's rights.
 ADMIN_COMMANDS = frozenset({"migrate", "sqlmigrate", "simulate", "bench", "chaos", "dbshell"})
-POOL_TIMEOUT_S = 5  # a request that waits longer for a connection had better fail visibly
+POOL_TIMEOUT_S = 2  # a request that waits longer for a connection had better fail visibly
 
 
 def _role() -> Role:
