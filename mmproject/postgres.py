@@ -18,18 +18,23 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote
 
 import psutil
 
-from mmproject.conf import Conf
+from mmproject.conf import ROOT, Conf
 from mmproject.errors import UserError
 from mmproject.secrets import kept_secret
 
@@ -37,6 +42,8 @@ ADMIN = "mm_admin"
 DATABASE = "market"
 HOST = "127.0.0.1"
 INITDB_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 20
+CWD_SINCE = 16  # the first version whose programs do not change directory to find out where they are
 COPY_PLACES = (Path("/var/cache"), Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - root's own folder is made inside
 # Below what Linux hands out to clients: while the server restarts, no client's own port can take its place, and
 # no client can connect to itself.
@@ -228,18 +235,63 @@ class Cluster:
         """The admin's URL. It holds the password."""
         return f"postgresql://{ADMIN}:{quote(self.password, safe='')}@{HOST}:{self.port}/{database}"
 
+    @cached_property
+    def major(self) -> int:
+        """The binaries' major version."""
+        shown = subprocess.run([self.bin / "postgres", "--version"], capture_output=True, text=True, check=True)
+        return int(shown.stdout.split()[2].split(".")[0])
+
+    def _place(self, data: Path) -> tuple[str, Path]:
+        """What to call `data` to the programs, and the directory to start them in. See the module's text.
+
+        Before version 16 they walk back to where they were started, which they could not; they get the path itself,
+        and the account had better reach it.
+        """
+        if self.account.uid == os.geteuid():
+            return str(data), data
+        return ("/proc/self/cwd", data) if self.major >= CWD_SINCE else (str(data), Path("/"))
+
     @property
-    def _path_for_server(self) -> str:
-        # See the module's text: as another account the path itself may be out of reach.
-        return "/proc/self/cwd" if self.account.uid != os.geteuid() else str(self.data)
+    def directory(self) -> Path:
+        """The directory to start the server in."""
+        return self._place(self.data)[1]
 
     def command(self) -> list[str]:
-        """The server's command line; to be started in `data`, as `account`."""
+        """The server's command line; to be started in `directory`, as `account`."""
         settings = dict(SETTINGS)
         if not self.fsync:
             settings |= {"fsync": "off", "full_page_writes": "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [str(self.bin / "postgres"), "-D", self._path_for_server, "-p", str(self.port), *options]
+        return [str(self.bin / "postgres"), "-D", self._place(self.data)[0], "-p", str(self.port), *options]
+
+    def guarded_command(self) -> list[str]:
+        """The same behind mmproject/guard.py: run by any user of ours, it becomes `account`, and dies with its parent."""
+        account = [str(self.account.uid), str(self.account.gid)] if dropped(self.account) else []
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            str(ROOT / "mmproject" / "guard.py"),
+            "SIGINT",
+            *account,
+            "--",
+            *self.command(),
+        ]
+
+    @contextmanager
+    def serving(self, log: IO[Any] | int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a server on it for a while, and stop it the fast way; also when we are killed.
+
+        In a process group of its own: Ctrl-C at a terminal is for us, and we still need the server then.
+        """
+        with subprocess.Popen(
+            self.guarded_command(), cwd=self.directory, stdout=log, stderr=log, process_group=0
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(STOP_TIMEOUT_S)
 
     def prepare(self) -> None:
         """Make the data folder if there is none, whole or not at all. Raises PostgresError."""
@@ -256,14 +308,14 @@ class Cluster:
             password_file.flush()
             os.chown(password_file.name, self.account.uid, self.account.gid)
             other = self.account.uid != os.geteuid()
-            where = "/proc/self/cwd" if other else str(draft)
+            where, directory = self._place(draft)
             # By its descriptor: root's temporary folder may be private too, and out of the account's reach.
             password_path = f"/proc/self/fd/{password_file.fileno()}" if other else password_file.name
             sync = [] if self.fsync else ["--no-sync"]
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", *sync]
             done = subprocess.run(
                 [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_path}", *options],
-                cwd=draft,
+                cwd=directory,
                 capture_output=True,
                 text=True,
                 timeout=INITDB_TIMEOUT_S,
@@ -280,11 +332,9 @@ class Cluster:
 
     def _check_version(self) -> None:
         data_version = (self.data / "PG_VERSION").read_text().strip()
-        shown = subprocess.run([self.bin / "postgres", "--version"], capture_output=True, text=True, check=True)
-        program_version = shown.stdout.split()[2].split(".")[0]
-        if data_version != program_version:
+        if data_version != str(self.major):
             raise PostgresError(
-                f"{self.data} was made by PostgreSQL {data_version}, and this is {program_version}:"
+                f"{self.data} was made by PostgreSQL {data_version}, and this is {self.major}:"
                 " restore the old one, or remove the data with `make clean-data`"
             )
         if self.data.stat().st_uid != self.account.uid:

@@ -10,8 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,17 +22,16 @@ import structlog
 from psycopg import sql
 
 from mmproject import provision
-from mmproject.conf import ROOT, Conf
+from mmproject.conf import Conf
 from mmproject.db import connect_url
 from mmproject.errors import NoDatabase
-from mmproject.postgres import Cluster, dropped, free_port
+from mmproject.postgres import Cluster, free_port
 
 log = structlog.get_logger(__name__)
 
 # Advisory lock class, in the server's `postgres` database, held by whoever uses the scratch database of that name.
 LOCK_CLASS: Final = 6999
 PREFIX: Final = "mm_scratch_"
-STOP_TIMEOUT_S: Final = 20
 
 Say = Callable[[str], None]
 
@@ -88,21 +85,10 @@ def throwaway_server() -> Iterator[str]:
     try:
         cluster = Cluster(folder / "postgres", free_port(), secrets.token_urlsafe(24), fsync=False)
         cluster.prepare()
-        account = [] if not dropped(cluster.account) else [str(cluster.account.uid), str(cluster.account.gid)]
-        guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT", *account, "--"]
-        with (folder / "postgres.log").open("w") as output:
-            # A process group of its own: Ctrl-C at the terminal is for us, and the server is still needed then.
-            process = subprocess.Popen(
-                [*guard, *cluster.command()], cwd=cluster.data, stdout=output, stderr=output, process_group=0
-            )
-        try:
+        with (folder / "postgres.log").open("w") as output, cluster.serving(output):
             url = cluster.url("postgres")
             provision.wait_for_server(url)
             yield url
-        finally:
-            with _undisturbed():
-                process.send_signal(signal.SIGINT)
-                process.wait(STOP_TIMEOUT_S)
     finally:
         with _undisturbed():
             shutil.rmtree(folder, ignore_errors=True)

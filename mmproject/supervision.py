@@ -87,7 +87,7 @@ def programs(settings: Conf, urls: dict[str, str], *, cluster: Cluster | None) -
                 "database",
                 cluster.command(),
                 {"MM_VAR": str(settings.var)},
-                directory=cluster.data,
+                directory=cluster.directory,
                 stop_signal="INT",  # fast: ends sessions, writes a checkpoint
                 guard=["SIGINT", *account],
             )

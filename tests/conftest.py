@@ -10,9 +10,6 @@ import atexit
 import logging
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,8 +33,8 @@ django.setup()
 logging.getLogger().setLevel("WARNING")  # a failing test shows what matters
 
 from mmproject import provision  # noqa: E402
-from mmproject.conf import ROOT, conf  # noqa: E402
-from mmproject.postgres import Cluster, dropped, free_port  # noqa: E402
+from mmproject.conf import conf  # noqa: E402
+from mmproject.postgres import Cluster, free_port  # noqa: E402
 from tests.support import Database, System, drop_database, running_system, scratch_database  # noqa: E402
 
 
@@ -49,19 +46,8 @@ def server() -> Iterator[str]:
         return
     cluster = Cluster(FOLDER / "postgres", free_port(), "for tests only", fsync=False)
     cluster.prepare()
-    log = (FOLDER / "postgres.log").open("w")
-    # The guard stops it even when pytest is killed.
-    guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT"]
-    account = [] if not dropped(cluster.account) else [str(cluster.account.uid), str(cluster.account.gid)]
-    process = subprocess.Popen(
-        [*guard, *account, "--", *cluster.command()], cwd=cluster.data, stdout=log, stderr=log, process_group=0
-    )
-    try:
+    with (FOLDER / "postgres.log").open("w") as log, cluster.serving(log):
         yield cluster.url("postgres")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-        log.close()
 
 
 @pytest.fixture(scope="session")

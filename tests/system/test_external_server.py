@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +12,8 @@ from typing import Any
 import pytest
 
 from mmproject import provision
-from mmproject.conf import ROOT
 from mmproject.errors import UserError
-from mmproject.postgres import Cluster, dropped, free_port
+from mmproject.postgres import Cluster, free_port
 from tests.support import STOP_TIMEOUT_S, System, drop_database, eventually
 
 
@@ -25,12 +22,9 @@ def fresh_server(tmp_path: Path) -> Iterator[str]:
     """The admin's URL of a server that has never heard of us."""
     cluster = Cluster(tmp_path / "postgres", free_port(), "a password", fsync=False)
     cluster.prepare()
-    account = [str(cluster.account.uid), str(cluster.account.gid)] if dropped(cluster.account) else []
-    guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT", *account, "--"]
-    with subprocess.Popen([*guard, *cluster.command()], cwd=cluster.data, stderr=subprocess.DEVNULL) as process:
+    with cluster.serving():
         provision.wait_for_server(cluster.url("postgres"), 20)
         yield cluster.url("postgres")
-        process.send_signal(signal.SIGINT)
 
 
 def has_a_fill(system: System) -> bool:
@@ -80,8 +74,6 @@ def test_a_server_that_will_not_do_is_named_with_what_to_change(version: int, tr
     ],
 )
 def test_a_wrong_database_url_is_one_clear_line(server: str, tmp_path: Path, url: str, said: str) -> None:
-    import re
-
     port = server.rpartition(":")[2].partition("/")[0]
     env = {"DATABASE_URL": url.format(port=port)}
     refused = System(tmp_path / "var", free_port(), 1, 1, env=env).manage("up", "--port", str(free_port()))

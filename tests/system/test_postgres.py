@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +13,16 @@ import psycopg
 import pytest
 
 from mmproject import provision
-from mmproject.conf import ROOT
-from mmproject.postgres import Cluster, dropped, free_port
+from mmproject.postgres import Cluster, free_port
 from tests.support import eventually
 
 
 @contextmanager
 def started(cluster: Cluster) -> Iterator[subprocess.Popen[bytes]]:
-    """A server on the cluster's data, stopped at the end."""
-    account = [str(cluster.account.uid), str(cluster.account.gid)] if dropped(cluster.account) else []
-    guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT", *account, "--"]
-    with subprocess.Popen([*guard, *cluster.command()], cwd=cluster.data, stderr=subprocess.DEVNULL) as process:
-        try:
-            provision.wait_for_server(cluster.url("postgres"), 20)
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
+    """A server on the cluster's data that takes connections."""
+    with cluster.serving() as process:
+        provision.wait_for_server(cluster.url("postgres"), 20)
+        yield process
 
 
 @pytest.fixture
