@@ -81,16 +81,18 @@ app.conf.update(
 app.autodiscover_tasks()
 
 
-@setup_logging.connect
 def _configure_logs(**_: Any) -> None:
     """Instead of Celery's own: one form of log for all processes."""
     logs.configure({"level": conf.log_level, "process": conf.process})
 
 
-@worker_shutting_down.connect
 def _stop_at_once(**_: Any) -> None:
     """Leave the wait for messages now. Celery itself would notice only when the next one comes, or after 2 s.
 
     Called in the main thread's signal handler, so it ends that wait; tasks that run are still waited for.
     """
     raise WorkerShutdown(0)
+
+
+setup_logging.connect(_configure_logs)
+worker_shutting_down.connect(_stop_at_once)
