@@ -265,18 +265,10 @@ class Cluster:
         return [str(self.bin / "postgres"), "-D", self._place(self.data)[0], "-p", str(self.port), *options]
 
     def guarded_command(self) -> list[str]:
-        """The same behind mmproject/guard.py: run by any user of ours, it becomes `account`, and dies with its parent."""
+        """The same behind mmproject/guard.py: it becomes `account`, and dies with whoever started it."""
         account = [str(self.account.uid), str(self.account.gid)] if dropped(self.account) else []
-        return [
-            sys.executable,
-            "-I",
-            "-S",
-            str(ROOT / "mmproject" / "guard.py"),
-            "SIGINT",
-            *account,
-            "--",
-            *self.command(),
-        ]
+        guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT", *account]
+        return [*guard, "--", *self.command()]
 
     @contextmanager
     def serving(self, log: IO[Any] | int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
