@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import summary_ms
-from tests.bench.nodes import Market, bench_database, node_market
+from tests.bench.nodes import BARE_NODE, TRUSTING_NODE, Market, bench_database, node_market
 from tests.support import eventually
 
 STOPPED_S = 8.0
@@ -81,7 +81,7 @@ def stops(market: Market, times: int = 10, *, nodes: int = 3, trusting: bool = F
 
     `trusting` nodes never stop by themselves, so that their late writes reach the fence.
     """
-    program = ("-m", "tests.bench.trusting_node") if trusting else ("manage.py", "runnode")
+    program = TRUSTING_NODE if trusting else BARE_NODE
     for number in range(1, nodes + 1):
         market.start(f"node-{number}", program=program)
     market.balanced(nodes)

@@ -21,13 +21,16 @@ from mmproject.postgres import Cluster, dropped, free_port
 from tests.support import Connection, Database, drop_database, environment, eventually, scratch_database
 
 STOP_TIMEOUT_S = 10
+BARE_NODE = ("-m", "tests.bench.bare_node")
+TRUSTING_NODE = ("-m", "tests.bench.trusting_node")
+RUNNODE = ("manage.py", "runnode")
 START_TIMEOUT_S = 60  # imports on a machine that is busy with other tests
 BALANCE_TIMEOUT_S = 30
 
 
 @dataclass
 class Node:
-    """One `manage.py runnode`, or a program like it, in a process of its own."""
+    """One node in a process of its own."""
 
     name: str
     log: Path
@@ -117,7 +120,7 @@ class Market:
         self.value("SELECT exchange_add_symbols_v1(%s)", json.dumps(listed))
         self.value("SELECT exchange_start_clock_v1(1, 1000)")
 
-    def start(self, name: str, *, program: tuple[str, ...] = ("manage.py", "runnode"), **env: str) -> Node:
+    def start(self, name: str, *, program: tuple[str, ...] = BARE_NODE, **env: str) -> Node:
         """Start a node; it registers when it is up."""
         self._count += 1
         log = self.folder / f"{name}.{self._count}.log"

@@ -5,22 +5,13 @@ What stops it is the fence alone. For tests and measurements only.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from uuid import UUID
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mmproject.settings")
-
-import django
-
-django.setup()
-
-from django.core.management import call_command  # noqa: E402
-
-from nodeagent import quoter, reconciler, session  # noqa: E402
-from nodeagent.authority_client import Claim, Renewal  # noqa: E402
-from nodeagent.connections import TryAgain  # noqa: E402
+from nodeagent import quoter, reconciler, session
+from nodeagent.authority_client import Claim, Renewal
+from nodeagent.connections import TryAgain
+from tests.bench.bare_node import main
 
 refused_ones: set[UUID] = set()
 renew = session.Session._renew
@@ -55,4 +46,4 @@ if __name__ == "__main__":
     ]
     for owner, name, change in changes:
         setattr(owner, name, change)
-    call_command("runnode", name=sys.argv[sys.argv.index("--name") + 1])
+    main()

@@ -11,7 +11,7 @@ import pytest
 from mmproject import provision
 from mmproject.conf import ROOT
 from mmproject.postgres import free_port
-from tests.bench.nodes import node_market
+from tests.bench.nodes import RUNNODE, node_market
 from tests.support import Database, environment, eventually
 
 
@@ -61,6 +61,18 @@ def test_a_role_that_may_not_work_as_a_node_is_told_so(tmp_path: Path, database:
     done = runnode("--name", "node-1", folder=tmp_path, DATABASE_URL=database.url("console"))
     assert (done.returncode, len(errors(done))) == (1, 1), done.stderr
     assert "mm_node" in done.stderr
+
+
+def test_it_registers_quotes_and_leaves_with_exit_0(database: Database) -> None:
+    with node_market(database, 2) as market:
+        node = market.start("node-1", program=RUNNODE)
+        market.balanced(1)
+        assert node.stop() < 2
+        assert node.process.returncode == 0
+        told = [event["event"] for event in node.events()]
+        assert told[:4] == ["registered", "rebalanced", "granted", "quoted"]
+        assert told[-2:] == ["stopping", "left"]
+        assert market.rows("SELECT DISTINCT epoch, reason FROM authority_tenure") == [(1, "released")]
 
 
 def test_an_unreachable_server_is_tried_again_until_told_to_stop(database: Database) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.bench.failover import GAPS, STALE_WRITES, first_quotes, held_by
-from tests.bench.nodes import Market, node_market
+from tests.bench.nodes import TRUSTING_NODE, Market, node_market
 from tests.support import Database, eventually
 
 SHORT = {"MM_LEASE_TTL_MS": "1500", "MM_RENEW_INTERVAL_MS": "400", "MM_BELIEF_MARGIN_MS": "200"}
@@ -83,7 +83,7 @@ def test_a_stopped_node_loses_its_symbols_stops_by_itself_and_comes_back_as_anot
 
 def test_a_node_that_believes_for_ever_is_stopped_by_the_fence(market: Callable[..., Market]) -> None:
     made = market(2, **SHORT, MM_QUOTE_REFRESH_MS="500")
-    trusting = made.start("node-1", program=("-m", "tests.bench.trusting_node"))
+    trusting = made.start("node-1", program=TRUSTING_NODE)
     made.start("node-2")
     made.balanced(2)
     lost = held_by(made, "node-1")
