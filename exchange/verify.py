@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from exchange.verify_flow import FLOW_CHECKS
+from ledger.verify import LAST_FILL
 from mmproject.invariants import Check, constraint_on, triggers_on, unique_on
 
 ORDERS = "SELECT count(*) FROM exchange_order"
@@ -60,14 +61,15 @@ _POSITIONS = (
     Check(
         "I6",
         "what is shown of a position is what its fills left",
-        """
+        f"""
         SELECT m.symbol, m.quantity, f.quantity_after, m.cash, f.cash_after, m.realised_pnl,
                f.cash_after + f.cost_after AS realised_expected
-          FROM exchange_position_marked m
-          JOIN (SELECT DISTINCT ON (symbol) symbol, quantity_after, cost_after, cash_after
-                  FROM ledger_fill ORDER BY symbol, sequence DESC) AS f ON f.symbol = m.symbol
+          FROM ledger_position p
+          LEFT JOIN exchange_position_marked m ON m.symbol = p.symbol
+          LEFT JOIN ledger_fill f ON f.fill_id = {LAST_FILL}
          WHERE (m.quantity, m.cash, m.realised_pnl)
-               IS DISTINCT FROM (f.quantity_after, f.cash_after, f.cash_after + f.cost_after)""",
+               IS DISTINCT FROM (coalesce(f.quantity_after, 0), coalesce(f.cash_after, 0),
+                                 coalesce(f.cash_after + f.cost_after, 0))""",
     ),
     Check(
         "I6",
@@ -103,8 +105,8 @@ _ONCE = (
         """
         SELECT q.symbol, q.trade_sequence, t.trades, t.first, t.last
           FROM exchange_quote q
-          FULL JOIN (SELECT symbol, count(*) AS trades, count(DISTINCT sequence) AS sequences, min(sequence) AS first,
-                            max(sequence) AS last,
+          FULL JOIN (SELECT symbol, count(*) AS trades, count(DISTINCT sequence) AS sequences,
+                            min(sequence) AS first, max(sequence) AS last,
                             bool_and(trade_id = symbol || '-X' || lpad(sequence::text, 12, '0')) AS named
                        FROM exchange_trade GROUP BY symbol) AS t ON t.symbol = q.symbol
          WHERE q.trade_sequence IS DISTINCT FROM coalesce(t.trades, 0) OR t.trades <> t.sequences
@@ -275,13 +277,16 @@ _SWITCHED_OFF = """
          WHERE off AND NOT coalesce(was_off, false)
     )"""
 _WHILE_OFF = f"""
-    {_SWITCHED_OFF}, done AS (
-        SELECT symbol, 'quote version ' || version AS what, pg_xact_commit_timestamp(xmin) AS committed_at
-          FROM exchange_quoteversion
-         WHERE withdrawn_reason IS NULL AND symbol IN (SELECT symbol FROM off)
+    {_SWITCHED_OFF}, first AS (
+        SELECT symbol, min(off_at) AS off_at FROM off GROUP BY symbol
+    ), done AS (
+        SELECT v.symbol, 'quote version ' || v.version AS what, pg_xact_commit_timestamp(v.xmin) AS committed_at
+          FROM exchange_quoteversion v JOIN first ON first.symbol = v.symbol
+         WHERE v.withdrawn_reason IS NULL AND pg_xact_commit_timestamp(v.xmin) > first.off_at
         UNION ALL
-        SELECT symbol, 'fill ' || fill_id, pg_xact_commit_timestamp(xid::xid)
-          FROM ledger_fill WHERE symbol IN (SELECT symbol FROM off)
+        SELECT f.symbol, 'fill ' || f.fill_id, pg_xact_commit_timestamp(f.xid::xid)
+          FROM ledger_fill f JOIN first ON first.symbol = f.symbol
+         WHERE pg_xact_commit_timestamp(f.xid::xid) > first.off_at
     ), ordered AS (
         -- Each off period reaches down to what was done after it began: a merge by time, not a join by range.
         SELECT symbol, what, committed_at, NULL::timestamptz AS off_at, NULL::timestamptz AS on_at FROM done
