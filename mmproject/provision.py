@@ -30,6 +30,7 @@ SETUP_LOCK = (7000, 0)  # class and key; the other classes are in journal_lock_v
 SETUP_LOCK_TIMEOUT = "120s"  # a first set-up of 10,000 symbols by another process is done by then
 SERVER_TIMEOUT_S = 60
 REFUSALS = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
+DROP_TIMEOUT_S = 10
 POLL_S = 0.02
 ALTER_ATTEMPTS = 10  # roles belong to the server: another set-up may be altering the same one
 
@@ -137,6 +138,21 @@ def ensure_database(url: str) -> None:
             pass  # another set-up made it just now
         except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(f"may not create the database {name}: create it, or use a role that may") from error
+
+
+def drop_database(connection: psycopg.Connection[Any], name: str) -> None:
+    """Drop a database whoever is connected to it. Must not be called for one that is in use by others than us."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    deadline = time.monotonic() + DROP_TIMEOUT_S
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except psycopg.errors.InsufficientPrivilege:
+            # Who is no superuser may not end an autovacuum worker that happens to be there: it soon ends by itself.
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S)
 
 
 def role_urls(admin_url: str, var: Path) -> dict[str, str]:

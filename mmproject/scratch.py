@@ -19,7 +19,6 @@ from typing import Final
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from mmproject import provision
 from mmproject.conf import Conf
@@ -96,7 +95,7 @@ def throwaway_server() -> Iterator[str]:
 
 def _drop(owner: psycopg.Connection[tuple[object, ...]], name: str) -> None:
     try:
-        owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        provision.drop_database(owner, name)
     except psycopg.OperationalError as error:
         # The server is gone, which the caller is being told; the next scratch database's maker drops this one.
         log.warning("scratch database left", database=name, reason=str(error).strip())

@@ -108,7 +108,7 @@ def scratch_database(server_url: str, var: Path, template: str) -> Iterator[Data
 
 def drop_database(server_url: str, name: str) -> None:
     with provision.connect(provision.with_database(server_url, "postgres")) as admin:
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        provision.drop_database(admin, name)
 
 
 def environment(var: Path, **changes: str) -> dict[str, str]:

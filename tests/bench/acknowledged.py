@@ -265,7 +265,7 @@ def run(system: System, path: Path, seconds: float, kills: list[Kill], clients: 
 
         eventually(quoted, 30, "all symbols are quoted at the start")
     record, stop = Record(path), threading.Event()
-    threads = [Client(number, system, record, stop, f"ack{os.getpid()}") for number in range(clients)]
+    threads = [Client(number, system, record, stop, f"ack{time.time_ns()}") for number in range(clients)]
     began = time.monotonic()
     for thread in threads:
         thread.start()
