@@ -186,10 +186,22 @@ def socket_path(var: Path, *, make: bool = False) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
     pointer = var / "run" / "supervisor-socket"
-    if make:
+    if make and not (pointer.exists() and Path(pointer.read_text()).parent.is_dir()):
         folder = tempfile.mkdtemp(prefix="mm-", dir="/tmp")
         pointer.write_text(f"{folder}/supervisor.sock")
     return Path(pointer.read_text())
+
+
+def remove_socket(var: Path) -> None:
+    """Remove the socket, and the temporary folder that was made for it."""
+    try:
+        path = socket_path(var)
+    except FileNotFoundError:
+        return  # it was never made
+    path.unlink(missing_ok=True)
+    if path.parent != var / "run":
+        path.parent.rmdir()
+        (var / "run" / "supervisor-socket").unlink()
 
 
 class Supervisor:

@@ -36,6 +36,7 @@ from mmproject.supervision import (
     configuration,
     inherited_environment,
     programs,
+    remove_socket,
     socket_path,
 )
 
@@ -45,6 +46,7 @@ READY_TIMEOUT_S = 60
 EXTERNAL_WAIT_S = 5  # a server of somebody else's is either there or not
 WATCH_INTERVAL_S = 1.0
 POLL_S = 0.05
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Say = Callable[[str], None]
 
@@ -55,6 +57,12 @@ class Stop(BaseException):
 
 class AlreadyRunning(UserError):
     """The system already runs on this data."""
+
+
+def ignore_signals() -> None:
+    """From here on nothing cuts the stopping short: it is under way, and bounded."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str) -> None:
@@ -171,9 +179,9 @@ class Up:
         """Start, watch until a signal, stop; returns the exit code. Raises UserError."""
         make_var(self.settings.var)
         with lock(self.settings):
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, self._on_signal)
             try:
+                for number in STOP_SIGNALS:
+                    signal.signal(number, self._on_signal)
                 self._start()
                 return self._watch()
             except Stop:
@@ -182,8 +190,7 @@ class Up:
                 self._stop()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # stopping is under way, and bounded
+        ignore_signals()
         raise Stop
 
     def _start(self) -> None:
@@ -279,7 +286,7 @@ class Up:
                         f"the console did not answer at {url}: {error}; see {self.settings.var}/log/daphne.log"
                     ) from error
             self._check_supervisord()
-            time.sleep(POLL_S)
+            time.sleep(2 * POLL_S)
 
     def _check_supervisord(self) -> None:
         assert self.supervisord is not None
@@ -315,6 +322,7 @@ class Up:
 
     def _stop(self) -> None:
         """End everything: nodes hand over first, PostgreSQL goes last. At most STOP_TIMEOUT_S, then by force."""
+        ignore_signals()
         (self.settings.var / "run" / "urls.json").unlink(missing_ok=True)
         if self.supervisord is None:
             return
@@ -333,6 +341,7 @@ class Up:
                 for process in left:
                     process.kill()
             time.sleep(POLL_S)
+        remove_socket(self.settings.var)
         self.tell("stopped")
 
     def _wake(self) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from mmproject.management.commands.up import Command
 from tests.support import STOP_TIMEOUT_S, System, eventually, running_system
 
 START_BUDGET_S = 60
@@ -63,11 +64,11 @@ def test_a_port_in_use_is_wrong_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--nodes=99", "--symbols=0", "--port=0", "--seed=-1", "--nodes=x", "--what"])
-def test_a_wrong_option_is_wrong_use(option: str, tmp_path: Path) -> None:
-    refused = System(tmp_path / "var", 1, 1, 1).manage("up", option)
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
-    assert not (tmp_path / "var" / "postgres").exists()
+def test_a_wrong_option_is_wrong_use(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        Command().run_from_argv(["manage.py", "up", option])
+    assert exited.value.code == 2
+    assert option.strip("-").partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_no_secret_is_in_a_log_or_on_a_command_line(running: System) -> None:
@@ -155,7 +156,7 @@ def test_kill_9_of_the_supervisor_ends_everything(system: Callable[..., System])
     eventually(lambda: not killed.processes(), STOP_TIMEOUT_S, "nothing is left")
 
 
-@pytest.mark.parametrize("after_s", [0.3, 1.5, 3.0])
+@pytest.mark.parametrize("after_s", [0.3, 2.0])
 def test_ctrl_c_while_it_starts_leaves_nothing(system: Callable[..., System], after_s: float) -> None:
     started = time.monotonic()
     early = system(nodes=1, symbols=2, wait=False)
