@@ -101,6 +101,13 @@ TRIES = {
 LOGINS = {"mm_exchange": "exchange", "mm_console": "console", "mm_node": "node"}
 
 
+@pytest.fixture(scope="module")
+def tried(server: str, template: str) -> Iterator[Database]:
+    """One database for them all: what is not refused is rolled back."""
+    with scratch_database(server, conf.var, template) as database:
+        yield database
+
+
 @pytest.fixture(params=ROLES)
 def role(request: pytest.FixtureRequest) -> str:
     name: str = request.param
@@ -108,12 +115,12 @@ def role(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def connection(database: Database, role: str) -> Connection:
+def connection(tried: Database, role: str) -> Connection:
     """The role's own login; the two that nobody can log in as are put on by the admin."""
     if role in LOGINS:
-        made = database.connect(LOGINS[role])  # type: ignore[arg-type]
+        made = tried.connect(LOGINS[role])  # type: ignore[arg-type]
     else:
-        made = database.connect("admin")
+        made = tried.connect("admin")
         made.execute(f"SET ROLE {role}".encode())
     made.execute("SET statement_timeout = '5s'")
     return made
@@ -183,9 +190,9 @@ def test_each_role_may_call_exactly_its_functions(connection: Connection, role: 
     assert allowed == EXECUTES[role]
 
 
-def test_every_function_that_runs_with_its_owners_rights_pins_its_search_path(database: Database) -> None:
+def test_every_function_that_runs_with_its_owners_rights_pins_its_search_path(tried: Database) -> None:
     """Else a caller could put a table of its own in front of ours."""
-    rows = database.connect().execute(
+    rows = tried.connect().execute(
         "SELECT proname, pg_get_userbyid(proowner), proconfig FROM pg_proc"
         " WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     ).fetchall()  # fmt: skip
@@ -233,18 +240,17 @@ def test_no_process_can_make_temporary_tables(server: str, template: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def rules_connections(server: str, template: str) -> Iterator[dict[str, Connection]]:
-    """One database for them all: each statement is refused."""
-    with scratch_database(server, conf.var, template) as database:
-        yield {
-            "exchange": database.connect("exchange"),
-            "console": database.connect("console"),
-            "node": database.connect("node"),
-        }
+def rules_connections(tried: Database) -> dict[str, Connection]:
+    """A connection for each of the logins."""
+    return {
+        "exchange": tried.connect("exchange"),
+        "console": tried.connect("console"),
+        "node": tried.connect("node"),
+    }
 
 
-def test_the_owner_of_the_tables_cannot_change_the_logs_either(database: Database) -> None:
-    admin = database.connect()
+def test_the_owner_of_the_tables_cannot_change_the_logs_either(tried: Database) -> None:
+    admin = tried.connect()
     for table in ("ledger_fill", "journal_audit", "exchange_quoteversion", "exchange_trade"):
         with pytest.raises(psycopg.Error, match="append"):
             admin.execute(f"TRUNCATE {table}".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,12 +35,6 @@ def market(django_database: Database) -> Iterator[HandMarket]:
 def api(market: HandMarket) -> ApiClient:
     """A client that may do everything, by its token."""
     return client_of("desk", ADMIN)
-
-
-@pytest.fixture
-def client_for(market: HandMarket) -> Callable[..., ApiClient]:
-    """Makes a client in the group named, or in none."""
-    return client_of
 
 
 @pytest.fixture(scope="module")
