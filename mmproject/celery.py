@@ -19,6 +19,7 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 
 from mmproject import logs
 from mmproject.conf import conf
@@ -32,6 +33,19 @@ EXPIRES_TICKS = 5  # a message older than this many of its intervals is dropped 
 VISIBILITY_TIMEOUT_S = 30  # a task taken by a worker that died is run again after it
 POLL_INTERVAL_S = 0.25  # only when a notification was missed
 
+
+def _export_to_libpq(conninfo: str) -> None:
+    """Give libpq, by its environment variables, the options that pgmq's client leaves out of a connection string.
+
+    It keeps host, port, database, user and password only; TLS, the timeout to connect and the name would be lost.
+    """
+    for option in Conninfo.parse(conninfo.encode()):
+        if option.val is not None and option.envvar is not None:
+            name = option.envvar.decode()
+            if name not in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD"):
+                os.environ.setdefault(name, option.val.decode())
+
+
 app = Celery("market")
 
 if conf.broker_url:
@@ -39,8 +53,10 @@ if conf.broker_url:
 else:
     # pgmq takes the whole connection string as an option; the address itself then carries no password.
     app.conf.broker_url = "pgmq://localhost"
+    _conninfo = make_conninfo(connect_url("exchange"), **PSYCOPG_OPTIONS)
+    _export_to_libpq(_conninfo)
     app.conf.broker_transport_options = {
-        "conn_string": make_conninfo(connect_url("exchange"), **PSYCOPG_OPTIONS),
+        "conn_string": _conninfo,
         "init_extension": False,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "wait_time_seconds": 0,

@@ -50,7 +50,10 @@ def install(requirements: Path) -> None:
     done = subprocess.run([*pip, "--require-hashes", "-r", str(requirements)], cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(f"pip could not install {requirements.name}; its own message is above.")
-    (VENV / f".{requirements.stem}").write_text(stamp(requirements))
+    # What it takes to test includes, in the same versions, what it takes to run.
+    done_too = [ROOT / "requirements.txt"] if requirements.stem == "requirements-dev" else []
+    for each in [requirements, *done_too]:
+        (VENV / f".{each.stem}").write_text(stamp(each))
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
 
 
