@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from environs import Env, EnvError, validate
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SYMBOLS_MAX = 10_000  # the most that the assignment and the page were measured with
 NODES_MAX = 50
+LOGIN_PARAMETERS = frozenset({"user", "password", "passfile", "service"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,15 @@ class Conf:
     pool_size: int  # connections in Django's pool; 0 = one plain connection per thread
 
     def __post_init__(self) -> None:
-        if self.database_url and urlsplit(self.database_url).scheme not in ("postgres", "postgresql"):
-            raise ConfError("DATABASE_URL must look like postgresql://user:password@host:5432/market")
         if self.database_url and not _is_postgres_url(self.database_url):
             # Not shown: it may hold a password.
             raise ConfError("DATABASE_URL must look like postgresql://user:password@host:5432/market")
+        if named := LOGIN_PARAMETERS.intersection(parse_qs(urlsplit(self.database_url).query)):
+            # They would win over the user that each process is given, and make all of them the admin.
+            raise ConfError(
+                f"DATABASE_URL must not have {', '.join(sorted(named))} after the question mark:"
+                " the login goes before the host, as in postgresql://user:password@/market?host=/run/postgresql"
+            )
         if self.renew_interval_ms + self.belief_margin_ms >= self.lease_ttl_ms:
             raise ConfError(
                 "MM_RENEW_INTERVAL_MS + MM_BELIEF_MARGIN_MS must be less than MM_LEASE_TTL_MS,"

@@ -21,6 +21,7 @@ from psycopg import sql
 
 from mmproject.db import PSYCOPG_OPTIONS, described
 from mmproject.errors import UsageError, UserError
+from mmproject.functions import ROLES
 from mmproject.secrets import role_password
 
 LOGINS = {"console": "mm_console", "exchange": "mm_exchange", "node": "mm_node"}
@@ -116,6 +117,34 @@ def check_server(connection: psycopg.Connection[Any]) -> None:
         raise SetupError(
             "the server needs track_commit_timestamp = on (verify compares commit times):"
             " ALTER SYSTEM SET track_commit_timestamp = on, then restart the server"
+        )
+
+
+def check_rights(connection: psycopg.Connection[Any]) -> None:
+    """Raises SetupError, which says what to grant, when the user may not make the roles and the tables."""
+    row = connection.execute(
+        "SELECT r.rolname, r.rolsuper, r.rolcreaterole, d.datname, pg_has_role(d.datdba, 'USAGE')"
+        " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    user, is_super, creates_roles, database, owns = row
+    if is_super:
+        return
+    if not owns:
+        raise SetupError(f"{user} must own the database {database}: ALTER DATABASE {database} OWNER TO {user}")
+    if not creates_roles:
+        raise SetupError(f"{user} may not create the components' roles: ALTER ROLE {user} CREATEROLE")
+    if connection.info.server_version < 160_000:
+        return  # CREATEROLE is for all roles there
+    others = connection.execute(
+        "SELECT string_agg(rolname, ', ' ORDER BY rolname) FROM pg_roles"
+        " WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER WITH ADMIN OPTION')",
+        [list(ROLES)],
+    ).fetchone()
+    if others and others[0]:
+        raise SetupError(
+            f"the roles {others[0]} are there already and {user} may not alter them: use the user that first set this"
+            f" server up, or GRANT {others[0]} TO {user} WITH ADMIN OPTION"
         )
 
 
@@ -293,6 +322,7 @@ def set_up(
     urls = role_urls(admin_url, var)
     with connect(admin_url) as connection:
         check_server(connection)
+        check_rights(connection)
         with _alone(connection):
             point_django_at(admin_url)
             migrate(progress)
