@@ -51,7 +51,7 @@ class MarketDiffers(UsageError):
 
 ORDER_REFUSALS = {
     "unknown_symbol": "there is no such symbol",
-    "invalid_order_id": "client_order_id must be 1 to 64 of A-Z a-z 0-9 . _ : - and begin with a letter or digit",
+    "invalid_order_id": "client_order_id must be 1 to 64 of A-Z a-z 0-9 . _ : -, not beginning with . _ : - or ext-",
     "invalid_side": "side must be buy or sell",
     "invalid_type": "type must be limit or market",
     "invalid_time_in_force": "time_in_force must be GTC, IOC or FOK, and IOC or FOK for a market order",

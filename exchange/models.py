@@ -150,6 +150,12 @@ class QuoteVersion(models.Model):
     lot_size = AmountField()
 
     class Meta:
+        indexes = [
+            # A symbol's story needs its few withdrawals among its very many versions.
+            models.Index(
+                fields=["symbol", "version"], condition=Q(withdrawn_reason__isnull=False), name="quote_withdrawals"
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["symbol", "version"], name="quote_version_once"),
             check(

@@ -115,6 +115,7 @@ ORDERS: dict[str, tuple[Any, int, str]] = {
     # Order ids
     "an empty id": (changed(client_order_id=""), 422, "invalid_order_id"),
     "a long id": (changed(client_order_id="x" * 65), 422, "invalid_order_id"),
+    "an id of the generated flow": (changed(client_order_id="ext-ALFA-000009999-0"), 422, "invalid_order_id"),
     "an id of 50,000 characters": (changed(client_order_id="x" * 50_000), 422, "invalid_order_id"),
     "an id with a space": (changed(client_order_id="a b"), 422, "invalid_order_id"),
     "an id with a line end": (changed(client_order_id="a\n"), 422, "invalid_order_id"),
