@@ -43,6 +43,7 @@ DATABASE = "market"
 HOST = "127.0.0.1"
 INITDB_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
+CWD = Path("/proc/self/cwd")  # Linux
 CWD_SINCE = 16  # the first version whose programs do not change directory to find out where they are
 COPY_PLACES = (Path("/var/cache"), Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - root's own folder is made inside
 # Below what Linux hands out to clients: while the server restarts, no client's own port can take its place, and
@@ -249,7 +250,8 @@ class Cluster:
         """
         if self.account.uid == os.geteuid():
             return str(data), data
-        return ("/proc/self/cwd", data) if self.major >= CWD_SINCE else (str(data), Path("/"))
+        pathless = self.major >= CWD_SINCE and CWD.exists()
+        return (str(CWD), data) if pathless else (str(data), Path("/"))
 
     @property
     def directory(self) -> Path:
