@@ -1,11 +1,14 @@
 """Addresses of the console."""
 
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from console import views
 
 urlpatterns = [
     path("", views.live, name="live"),
+    path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("login/", views.login, name="login"),
     path("logout/", views.logout, name="logout"),
     path("session/", views.session, name="session"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, ClassVar
 
@@ -37,17 +37,19 @@ class EstimatedPaginator(Paginator):  # type: ignore[type-arg]
             return max(counted, int(cursor.fetchone()[0]))
 
 
-def shown(value: Decimal) -> str:
-    """With the digits it has, and thousands set apart."""
+def shown(value: Any) -> str:
+    """Decimals with the digits they have (Django would pad them to 18 places), times to the microsecond, in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(sep=" ", timespec="microseconds").removesuffix("+00:00")
     return format(value.normalize() + 0, ",f")
 
 
 @cache  # Django compares a form's columns with its read-only ones: it must be given the same function each time
 def as_it_is(field: models.Field[Any, Any]) -> Callable[[models.Model], str | None]:
-    """A column that shows a decimal with the digits it has; Django would pad it with zeros to 18 places."""
+    """A column that shows a decimal or a time by `shown`."""
 
     def column(row: models.Model) -> str | None:
-        value: Decimal | None = getattr(row, field.name)
+        value = getattr(row, field.name)
         return None if value is None else shown(value)
 
     column.__name__ = field.name
@@ -142,4 +144,7 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
 
     def _as_they_are(self, names: Sequence[Any]) -> list[Any]:
         fields = {field.name: field for field in self.model._meta.fields}
-        return [as_it_is(fields[name]) if isinstance(fields.get(name), models.DecimalField) else name for name in names]
+        return [
+            as_it_is(fields[name]) if isinstance(fields.get(name), models.DecimalField | models.DateTimeField) else name
+            for name in names
+        ]

@@ -29,7 +29,7 @@ class Limits:
     read_timeout_s: float = 4.0  # a database that does not answer for so long counts as unreachable
     connect_timeout_s: float = 5.0
     backoff_s: float = 0.1  # doubled with each failed try, jittered
-    backoff_max_s: float = 2.0
+    backoff_max_s: float = 1.0
     linger_s: float = 30.0  # the reader stays for a page that is merely reloaded
     batch_rows: int = 1000  # activity rows read at once
     kept_rows: int = 1000  # newest activity rows kept, for those who come or come back

@@ -12,6 +12,7 @@ import { isQuoted, removeSymbols, replaceSymbols, symbols, tickSymbols, updateSy
 const TICK_MS = 100; // countdowns
 
 let summary = {};
+let fresh = true; // while it is not, nothing counts down: what is shown stays what was last known
 
 function stat(name, text, tone = "") {
   const box = document.getElementById(`stat-${name}`);
@@ -25,7 +26,7 @@ function paintSummary() {
   const enabled = all.filter((data) => data.enabled).length;
   const quoted = all.filter((data) => isQuoted(data, now)).length;
   const present = [...nodes.values()].filter((data) => isAlive(data, now)).length;
-  stat("quoted", `${whole(quoted)} / ${whole(enabled)}`, quoted < enabled ? "warn" : "");
+  stat("quoted", `${whole(quoted)} / ${whole(enabled)}`, quoted === 0 ? "bad" : quoted < all.length ? "warn" : "");
   stat("nodes", `${present} / ${nodes.size}`, present === 0 ? "bad" : present < nodes.size ? "warn" : "");
   stat("step", summary.step === null || summary.step === undefined ? "–" : whole(summary.step));
   stat("rate", summary.fills_per_s === undefined ? "–" : summary.fills_per_s.toFixed(1));
@@ -42,6 +43,7 @@ function paintSummary() {
 }
 
 function tick() {
+  if (!fresh) return;
   tickNodes(symbols().length);
   tickSymbols(nodes);
   paintSummary();
@@ -70,7 +72,8 @@ function onStatus({ state, ageMs, why }) {
   setData($("#status"), "state", state);
   setText($("#status-text"), state === "live" ? WORDS.live : `${WORDS[state]}: ${why}`);
   setText($("#status-age"), state === "live" ? "" : ` · ${age(ageMs)} old`);
-  setData(document.body, "fresh", String(state === "live"));
+  fresh = state === "live";
+  setData(document.body, "fresh", String(fresh));
   document.title = state === "live" ? "Live · Market maker" : `${WORDS[state]} · Market maker`;
 }
 

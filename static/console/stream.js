@@ -52,8 +52,8 @@ export class Stream {
     tell(message.now, message.age_ms);
     const resumed = this.#cursor !== null;
     this.#cursor = message.cursor;
+    this.#check(); // first: what counts down does so only while it is fresh
     this.onMessage(message, resumed);
-    this.#check();
   }
 
   async #lost(code) {

@@ -108,6 +108,15 @@ def test_nothing_can_be_added_changed_or_deleted_even_by_a_superuser(rows: HandM
     assert content_of(rows, model) == before
 
 
+def test_the_policy_is_relaxed_for_the_theme_and_no_further(rows: HandMarket) -> None:
+    policy = staff().get("/admin/")["Content-Security-Policy"]
+    directives = {name: values for name, *values in (part.split() for part in policy.split(";"))}
+
+    assert sorted(directives["script-src"]) == ["'self'", "'unsafe-eval'"]
+    assert sorted(directives["style-src"]) == ["'self'", "'unsafe-inline'"]
+    assert directives["frame-ancestors"] == directives["default-src"] == ["'none'"]
+
+
 def test_filters_and_decimals(rows: HandMarket) -> None:
     sides = dict(rows.rows("SELECT fill_id, symbol || side FROM ledger_fill"))
     page = staff().get("/admin/ledger/fill/", {"symbol": "ALFA", "side": "sell"}).content.decode()
