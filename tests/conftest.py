@@ -42,7 +42,7 @@ from tests.support import Database, System, drop_database, running_system, scrat
 def server() -> Iterator[str]:
     """The admin's URL of the server that the scratch databases are made on."""
     if SERVER_URL:
-        yield SERVER_URL
+        yield provision.with_database(SERVER_URL, "postgres")  # its own database need not be there
         return
     cluster = Cluster(FOLDER / "postgres", free_port(), "for tests only", fsync=False)
     cluster.prepare()
