@@ -44,6 +44,11 @@ QUOTED_AGAIN = """
              WHERE v.symbol = q.symbol AND v.withdrawn_reason IS NULL AND i.registered_at > to_timestamp(%(at)s))
       FROM exchange_quote q WHERE q.quoting_enabled
 """
+RESTARTED = """
+    SELECT extract(epoch FROM pg_postmaster_start_time())::float8 - %(at)s::float8,
+           extract(epoch FROM (SELECT min(registered_at) FROM authority_incarnation
+                                WHERE registered_at > to_timestamp(%(at)s)))::float8 - %(at)s::float8
+"""
 UNQUOTED = """
     SELECT count(*) FROM exchange_quote
      WHERE quoting_enabled AND NOT coalesce(valid_until > clock_timestamp(), false)
@@ -283,7 +288,18 @@ def run(system: System, path: Path, seconds: float, kills: list[Kill], clients: 
             thread.join(SETTLE_TIMEOUT_S + 2 * REQUEST_TIMEOUT_S)
         record.close()
     took_s = time.monotonic() - began
-    return {**figures(system, record, threads, kills, took_s), "quoted_again_after": [span(one) for one in requoted]}
+    again = [span(one) for one in requoted]
+    if again:
+        again[-1] |= restarted(system, max(kill.killed_at for kill in kills if kill.program == "postgres"))
+    return {**figures(system, record, threads, kills, took_s), "quoted_again_after": again}
+
+
+def restarted(system: System, killed_at: float) -> dict[str, float]:
+    """Seconds from the last kill of PostgreSQL to its new start, and to the first node that registered on it."""
+    with system.connect("console") as connection:
+        row = connection.execute(RESTARTED, {"at": killed_at}).fetchone()
+    assert row is not None
+    return {"server_started_s": round(row[0], 2), "first_node_registered_s": round(row[1], 2)}
 
 
 def span(seconds: dict[str, float]) -> dict[str, float | int]:

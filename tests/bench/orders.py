@@ -180,9 +180,9 @@ def measure(database: Database, options: argparse.Namespace, folder: Path) -> di
         assert (settings["fsync"], settings["synchronous_commit"]) == ("on", "on"), settings
         results = []
         for clients in options.clients:
-            for mode in MODES:
+            for mode in options.modes:
                 result = compare(
-                    bench, tpcb, database.url("console"), script,
+                    bench, tpcb, database.url(options.role), script,
                     clients=clients, mode=mode, rounds=options.rounds, seconds=options.seconds,
                 )  # fmt: skip
                 results.append(result)
@@ -194,6 +194,7 @@ def measure(database: Database, options: argparse.Namespace, folder: Path) -> di
     return {
         "pgbench": bench.version,
         "settings": settings,
+        "role": options.role,
         "scale": options.scale,
         "symbols": options.symbols,
         "rounds": options.rounds,
@@ -211,6 +212,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of each side in each round")
     parser.add_argument("--symbols", type=int, default=100)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--role", choices=("console", "exchange", "admin"), default="console", help="who sends orders")
     parser.add_argument("--scale", type=int, default=20, help="of TPC-B")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
