@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from mmproject.conf import Conf, conf
 from mmproject.errors import NoDatabase
@@ -54,6 +54,19 @@ def connect_url(role: Role, settings: Conf = conf) -> str:
         raise NoDatabase(f"{path} can only be read by the user who started the system") from None
     assert isinstance(url, str)
     return url
+
+
+# Options of libpq's that other drivers take in a URL; asyncpg would hand them to the server as settings.
+_LIBPQ_ONLY = frozenset(
+    ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+)
+
+
+def asyncpg_url(url: str) -> str:
+    """The URL without the options that only libpq knows."""
+    parts = urlsplit(url)
+    options = [(name, value) for name, value in parse_qsl(parts.query) if name not in _LIBPQ_ONLY]
+    return urlunsplit(parts._replace(query=urlencode(options)))
 
 
 def described(url: str) -> str:

@@ -11,11 +11,10 @@ import asyncio
 import random
 from collections.abc import Callable
 from typing import Any, Protocol, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from mmproject.db import described
+from mmproject.db import asyncpg_url, described
 from mmproject.errors import UserError
 
 CONNECT_TIMEOUT_S = 3.0  # a server that takes longer is tried again
@@ -23,10 +22,6 @@ STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 2 s: the server
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 2.0
 
-# Options of libpq's that other drivers take in a URL; asyncpg would hand them to the server as settings.
-_LIBPQ_ONLY = frozenset(
-    ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
-)
 # The server's side of the socket: a host that vanishes frees its session lock even when nothing is sent to it.
 _SERVER_SETTINGS = {
     "tcp_keepalives_idle": "2",
@@ -94,13 +89,6 @@ class Backoff:
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks, for a log event; its type when it has none."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def asyncpg_url(url: str) -> str:
-    """The URL without the options that only libpq knows."""
-    parts = urlsplit(url)
-    options = [(name, value) for name, value in parse_qsl(parts.query) if name not in _LIBPQ_ONLY]
-    return urlunsplit(parts._replace(query=urlencode(options)))
 
 
 async def connect(url: str, application_name: str) -> Connection:

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import structlog
@@ -23,15 +22,12 @@ import structlog
 from console.selectors import ACTIVITY_AFTER, ACTIVITY_LATEST, STATE, activity_json
 from console.stream.hub import KINDS, Entry, Hub, Mailbox, Reading
 from console.stream.protocol import START, Cursor, Limits
+from mmproject.db import asyncpg_url
 
 log = structlog.get_logger(__name__)
 
 CHANNELS = ("mm_market", "mm_authority")
 RATE_WINDOW_S = 10.0  # fills per second are a mean over it: calm enough to read
-# Options of libpq's that asyncpg would hand to the server as settings.
-LIBPQ_ONLY = frozenset(
-    ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
-)
 # asyncpg makes these names from PostgreSQL's list of errors as it is imported, out of a type checker's sight.
 _errors: Any = asyncpg.exceptions
 # What a lost, restarting or frozen server can raise. A mistake in our own SQL is among them: it is logged, too.
@@ -46,13 +42,6 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 
 class Unavailable(Exception):
     """The database cannot be asked just now."""
-
-
-def asyncpg_url(url: str) -> str:
-    """The URL without the options that only libpq knows."""
-    parts = urlsplit(url)
-    options = [(name, value) for name, value in parse_qsl(parts.query) if name not in LIBPQ_ONLY]
-    return urlunsplit(parts._replace(query=urlencode(options)))
 
 
 def _entry(record: Any) -> Entry:

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from mmproject.db import asyncpg_url
 from mmproject.errors import UserError
 from nodeagent.authority_client import Membership
-from nodeagent.connections import Backoff, ConnectionLost, asyncpg_url, connect, pause
+from nodeagent.connections import Backoff, ConnectionLost, connect, pause
 from nodeagent.holdings import NEVER, Agenda, Holdings
 from nodeagent.reconciler import cause
 from nodeagent.session import Belief, Timing
