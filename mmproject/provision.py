@@ -21,7 +21,6 @@ from psycopg import sql
 
 from mmproject.db import PSYCOPG_OPTIONS, described
 from mmproject.errors import UsageError, UserError
-from mmproject.functions import ROLES
 from mmproject.secrets import role_password
 
 LOGINS = {"console": "mm_console", "exchange": "mm_exchange", "node": "mm_node"}
@@ -122,6 +121,8 @@ def check_server(connection: psycopg.Connection[Any]) -> None:
 
 def check_rights(connection: psycopg.Connection[Any]) -> None:
     """Raises SetupError, which says what to grant, when the user may not make the roles and the tables."""
+    from mmproject.functions import ROLES  # Django's models, which a node does without
+
     row = connection.execute(
         "SELECT r.rolname, r.rolsuper, r.rolcreaterole, d.datname, pg_has_role(d.datdba, 'USAGE')"
         " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
