@@ -9,14 +9,27 @@ import secrets
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mmproject.errors import UsageError
+
 
 def kept_secret(var: Path, name: str) -> str:
     """Return the secret `name`, making it the first time.
 
     Two processes that make it at the same time get the same one: the file appears whole, by link(2), or not at all.
+    Raises UsageError when it is another user's.
     """
     folder = var / "secrets"
     path = folder / name
+    try:
+        return _kept(folder, path)
+    except PermissionError as error:
+        raise UsageError(
+            f"{error.filename} belongs to another user: run this as the one who started the system, or set MM_VAR"
+        ) from error
+
+
+def _kept(folder: Path, path: Path) -> str:
+    name = path.name
     if not path.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"

@@ -82,8 +82,11 @@ def make_var(var: Path) -> None:
 
 
 def lock(settings: Conf) -> IO[str]:
-    """Hold var/up.lock for as long as we live. Raises AlreadyRunning."""
-    file = open(settings.var / "up.lock", "a+")  # noqa: SIM115 - held open on purpose
+    """Hold var/up.lock for as long as we live. Raises AlreadyRunning, UsageError."""
+    try:
+        file = open(settings.var / "up.lock", "a+")  # noqa: SIM115 - held open on purpose
+    except PermissionError as error:
+        raise UsageError(f"{settings.var} belongs to another user; MM_VAR names another place") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
