@@ -66,6 +66,8 @@ SETTINGS = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
+    "random_page_cost": "1.1",  # a row of a small hot table is found by its index, not by reading all its dead versions
+    "jit": "off",  # statements here take less time than compiling them would
     "max_wal_size": "2GB",
     "checkpoint_timeout": "10min",
     "checkpoint_completion_target": "0.9",
