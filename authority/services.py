@@ -24,6 +24,9 @@ class Drain(TypedDict):
     after: bool
 
 
+SWEEP_MAX = 100  # each call ends one; what is left is swept a second later
+
+
 class Ended(TypedDict):
     """An incarnation that a sweep ended, and why (`expired`, `session_lost`)."""
 
@@ -64,7 +67,9 @@ def sweep() -> list[Ended]:
             for row in query.rows("SELECT incarnation, node, reason FROM authority_sweep_v1()")
         ]
 
-    ended = retrying(command)
+    ended: list[Ended] = []
+    while len(ended) < SWEEP_MAX and (found := retrying(command)):
+        ended += found
     for one in ended:
         logger.info("swept", **one)
     return ended

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from pydantic import BaseModel
 
 
@@ -26,3 +28,13 @@ class ErrorOut(BaseModel):
 
 # For an operation's `response=`: what each of them may answer.
 ERRORS: dict[Any, type[ErrorOut]] = {frozenset({400, 401, 403, 404, 405, 409, 422, 503}): ErrorOut}
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: requests that it refuses before any view, such as one for another host name."""
+    detail = "the request cannot be read"
+    if isinstance(exception, DisallowedHost):
+        detail = "this host name is not served here; MM_ALLOWED_HOSTS names further ones"
+    if request.path.startswith("/api/"):
+        return JsonResponse({"code": "bad_request", "detail": detail}, status=400)
+    return HttpResponse(f"{detail}\n", status=400, content_type="text/plain; charset=utf-8")

@@ -1,10 +1,17 @@
-"""The Content-Security-Policy, strict everywhere but where a theme of others needs more."""
+"""What every request passes: the Content-Security-Policy, and a look at the shape of its session cookie."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
 from csp.middleware import CSPMiddleware, PolicyParts
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
+
+SESSION_KEY = re.compile(r"[a-z0-9]{32}")  # as Django makes them
 
 # The admin's theme runs Alpine.js (evaluates expressions) and inline styles. It is behind the login, and shows nothing
 # that a stranger wrote.
@@ -27,3 +34,16 @@ class ContentSecurityPolicy(CSPMiddleware):
             if request.path.startswith(prefix) and not report_only:
                 parts.update = {**directives, **(parts.update or {})}
         return parts
+
+
+def is_session_key(value: str) -> bool:
+    """Whether a cookie's value can be a session's key. One that cannot, say with a NUL, must not reach a query."""
+    return SESSION_KEY.fullmatch(value) is not None
+
+
+class SessionCookieShape(MiddlewareMixin):
+    """A session cookie that can't be one is taken as none. Stands before the session's middleware."""
+
+    def process_request(self, request: Any) -> None:
+        if not is_session_key(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)

@@ -45,7 +45,7 @@ ROLE_LIMITS = {
     "mm_console": _SERVICE_LIMITS,
     "mm_exchange": _SERVICE_LIMITS,
     "mm_node": {
-        "statement_timeout": "2s",
+        "statement_timeout": "1800ms",  # below transaction_timeout, which would end the session instead
         "lock_timeout": "1s",
         "idle_in_transaction_session_timeout": "1s",
         "transaction_timeout": "2s",

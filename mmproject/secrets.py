@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import secrets
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +31,8 @@ def kept_secret(var: Path, name: str) -> str:
 def _kept(folder: Path, path: Path) -> str:
     name = path.name
     if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # `parents` alone would follow the umask
+        folder.mkdir(mode=0o700, exist_ok=True)
         draft = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
@@ -51,6 +52,12 @@ def role_password(var: Path, admin_url: str, role: str) -> str:
 
     Everyone who holds the admin's URL derives the same, so a second clone or the tests on the same server do not
     take a running system's passwords away. An admin without a password falls back on a random key below `var`.
+    Slow to compute on purpose: whoever has a node's URL must not be able to try out passwords for the admin's.
     """
     key = unquote(urlsplit(admin_url).password or "") or kept_secret(var, "roles")
-    return hmac.new(key.encode(), f"mm:{role}".encode(), hashlib.sha256).hexdigest()
+    return _derived(key, role)
+
+
+@cache
+def _derived(key: str, role: str) -> str:
+    return hashlib.scrypt(key.encode(), salt=f"mm:{role}".encode(), n=2**14, r=8, p=1, dklen=32).hex()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mmproject.conf import ROOT, Conf
+from mmproject.errors import UsageError
 from mmproject.postgres import Cluster, dropped
 
 T = TypeVar("T")
@@ -97,21 +98,22 @@ def programs(settings: Conf, urls: dict[str, str], *, cluster: Cluster | None) -
 
 def _word(value: str) -> str:
     """A word of a command in supervisord's configuration, which expands % and then splits as a shell does."""
-    assert not set(value) & {"\n", '"'}, "a path with a double quote or line break"
+    if set(value) & {"\n", '"'}:
+        raise UsageError(f"a path or host with a double quote or line break cannot be run from: {value!r}")
     return '"' + value.replace("\\", "\\\\").replace("%", "%%") + '"'
 
 
-def _value(value: str) -> str:
+def _value(name: str, value: str) -> str:
     """A value of an environment there: the quotes are taken off, and nothing inside is unescaped."""
-    assert not set(value) & {"\n", '"'}, "a URL or path with a double quote or line break"
-    assert value.strip("'") == value, "a URL or path with a quote at its end"
+    if set(value) & {"\n", '"'} or value.strip("'") != value:
+        raise UsageError(f"{name}: a double quote, a line break, or a quote at its end cannot be handed on")
     return '"' + value.replace("%", "%%") + '"'
 
 
 def _section(program: Program, logs: Path) -> str:
     guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), *program.guard, "--"]
     # supervisord expands stdout_logfile twice, the others once.
-    environment = ",".join(f"{name}={_value(value)}" for name, value in program.environment.items())
+    environment = ",".join(f"{name}={_value(name, value)}" for name, value in program.environment.items())
     return f"""
 [program:{program.name}]
 command={" ".join(_word(word) for word in [*guard, *program.command])}

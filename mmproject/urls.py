@@ -14,3 +14,5 @@ urlpatterns = [
     path("api/", api.urls),
     path("", include("console.urls")),
 ]
+
+handler400 = "mmproject.apierrors.bad_request"

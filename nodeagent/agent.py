@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,12 +194,20 @@ class Life:
     async def _round(self) -> None:
         """Sweep, reconcile and quote one batch, as far as each is due: none of them can keep another from its turn."""
         agenda = self.agenda
-        if agenda.sweep:
-            await self._reconciler.sweep()
-        if agenda.reconcile and not self._stopping.is_set():
-            await self._reconciler.reconcile()
-        if (agenda.first or agenda.then) and not self._stopping.is_set():
-            await self._quoter.quote_batch()
+        failed: ConnectionLost | TryAgain | None = None
+        parts: list[tuple[Callable[[], bool], Callable[[], Awaitable[None]]]] = [
+            (lambda: agenda.sweep, self._reconciler.sweep),
+            (lambda: agenda.reconcile, self._reconciler.reconcile),
+            (lambda: bool(agenda.first or agenda.then), self._quoter.quote_batch),
+        ]
+        for is_due, part in parts:
+            if is_due() and not self._stopping.is_set():
+                try:
+                    await part()
+                except (ConnectionLost, TryAgain) as error:
+                    failed = failed or error  # the others still have their turn: a locked row must not stop all quoting
+        if failed is not None:
+            raise failed
 
     def _set_refresh_timer(self) -> None:
         due_at = self.holdings.next_due

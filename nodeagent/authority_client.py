@@ -104,6 +104,7 @@ REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v1($1
 RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v1($1)"
 LEAVE = "SELECT authority_leave_v1($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
+SWEEP_MAX = 100  # more at once than there can be nodes; what is left is swept next time
 _SWEEP = "SELECT incarnation, node, reason FROM authority_sweep_v1()"
 _RING = """
     SELECT id, node, serial FROM authority_incarnation
@@ -162,8 +163,11 @@ async def watch(link: Runs, serial: int, wait_ms: int) -> bool:
 
 
 async def sweep(link: Runs) -> list[Ended]:
-    """End all that has expired or whose session is gone; those that this call ended."""
-    return [Ended(*row) for row in await link.fetch(_SWEEP)]
+    """End all that has expired or whose session is gone, one a statement; those that this call ended."""
+    ended: list[Ended] = []
+    while len(ended) < SWEEP_MAX and (rows := await link.fetch(_SWEEP)):
+        ended += [Ended(*row) for row in rows]
+    return ended
 
 
 async def ring(link: Runs, incarnation: UUID) -> list[Neighbour]:

@@ -18,7 +18,7 @@ from mmproject.db import asyncpg_url, described
 from mmproject.errors import UserError
 
 CONNECT_TIMEOUT_S = 3.0  # a server that takes longer is tried again
-STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 2 s: the server answers first, unless it is gone
+STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 1.8 s: the server answers first, unless it is gone
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 2.0
 

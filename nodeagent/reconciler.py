@@ -45,6 +45,8 @@ class Reconciler:
         except (ConnectionLost, TryAgain):
             self._agenda.sweep = True
             raise
+        # Only a renewal tells when the next of the others expires, and that may be sooner than our next one.
+        self._session.renew_soon()
 
     async def reconcile(self) -> None:
         """One round, from the tables alone. Raises ConnectionLost, TryAgain: it is on the agenda again then.

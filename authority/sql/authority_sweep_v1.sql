@@ -1,7 +1,8 @@
--- Ends every incarnation that has expired, by the database's clock, or whose session is gone.
+-- Ends an incarnation that has expired, by the database's clock, or whose session is gone: one a call.
 --
--- Locks: incarnation rows in the order of their serials; then what each held (see authority_end_incarnation_v1).
--- Anyone may call it at any time; nothing happens to an incarnation that is alive. Returns those that it ended.
+-- Locks: the incarnation row; then what it held (see authority_end_incarnation_v1). One a call, so that the symbols of a second
+-- one are not locked after those of the first, out of order. Anyone may call it at any time, again until no row comes back;
+-- nothing happens to an incarnation that is alive. Returns the one that it ended.
 CREATE FUNCTION authority_sweep_v1() RETURNS TABLE (incarnation uuid, node text, reason text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -24,6 +25,7 @@ BEGIN
         PERFORM authority_end_incarnation_v1(
             i.id, v_reason, CASE v_reason WHEN 'expired' THEN i.expires_at ELSE clock_timestamp() END);
         RETURN QUERY SELECT i.id, i.node, v_reason;
+        EXIT;
     END LOOP;
 END
 $$;

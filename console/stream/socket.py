@@ -20,6 +20,7 @@ from django.db import Error as DatabaseError
 from console.stream.hub import Mailbox
 from console.stream.protocol import Ack, Close, Cursor, Limits, Malformed, Resume, parse
 from console.stream.reader import Reader, Unavailable
+from mmproject.middleware import is_session_key
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Ended(Exception):
 async def is_signed_in(scope: Scope) -> bool:
     """The cookie's session is there and its user may still sign in. Read anew at each call. Raises DatabaseError."""
     key = scope.get("cookies", {}).get(settings.SESSION_COOKIE_NAME)
-    if not key:
+    if not key or not is_session_key(key):
         return False
     session = import_module(settings.SESSION_ENGINE).SessionStore(key)
     user = await get_user({"session": session})

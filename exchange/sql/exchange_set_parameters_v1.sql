@@ -1,4 +1,5 @@
--- Changes a symbol's quoting parameters; the holder's next quote follows them.
+-- Changes a symbol's quoting parameters; the holder's next quote follows them. A live quote that could take the position beyond
+-- a lowered limit is withdrawn in the same commit.
 --
 -- Locks: the quote row, then the symbol row. p_parameters is a jsonb object with any of half_spread_ticks, skew_ticks,
 -- quote_size, position_limit; what makes the market itself (seed price, volatility, order flow) stays as it was created,
@@ -30,6 +31,11 @@ BEGIN
        SET half_spread_ticks = n.half_spread_ticks, skew_ticks = n.skew_ticks, quote_size = n.quote_size,
            position_limit = n.position_limit, parameters_version = s.parameters_version + 1
      WHERE name = p_symbol;
+    IF EXISTS (SELECT FROM exchange_quote q JOIN ledger_position p ON p.symbol = q.symbol
+                WHERE q.symbol = p_symbol AND (p.quantity + q.bid_quantity > n.position_limit
+                                               OR p.quantity - q.ask_quantity < -n.position_limit)) THEN
+        PERFORM exchange_withdraw_quotes_v1(ARRAY[p_symbol], 'parameters');
+    END IF;
     SELECT jsonb_object_agg(k, to_jsonb(s) -> k), jsonb_object_agg(k, to_jsonb(n) -> k) INTO v_before, v_after
       FROM jsonb_object_keys(p_parameters) k;
     INSERT INTO journal_audit (actor, action, target, before, after, reason)

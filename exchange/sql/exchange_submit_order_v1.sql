@@ -47,7 +47,8 @@ BEGIN
         WHEN q.tick_size IS NULL THEN 'unknown_symbol'
         WHEN p_client_order_id !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$' OR p_client_order_id IS NULL
           -- The generated orders' ids are theirs alone: one that somebody else has used would stop the flow for good.
-          OR starts_with(p_client_order_id, 'ext-') <> (p_step IS NOT NULL) THEN 'invalid_order_id'
+          OR starts_with(p_client_order_id, 'ext-') <> (p_step IS NOT NULL)
+          OR p_step IS NOT NULL AND NOT pg_has_role(session_user, 'mm_exchange', 'MEMBER') THEN 'invalid_order_id'
         WHEN p_side IS NULL OR p_side NOT IN ('buy', 'sell') THEN 'invalid_side'
         WHEN p_type IS NULL OR p_type NOT IN ('limit', 'market') THEN 'invalid_type'
         WHEN p_time_in_force IS NULL OR p_time_in_force NOT IN ('GTC', 'IOC', 'FOK')

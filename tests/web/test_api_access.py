@@ -161,6 +161,23 @@ def test_a_forged_session_cookie_is_nobody(standing_market: HandMarket, cookie: 
     assert answer.status == 401
 
 
+@pytest.mark.parametrize("path", ["/", "/login/", "/admin/", "/api/v1/quotes"])
+def test_a_session_cookie_with_a_nul_is_nobodys_and_no_error(standing_market: HandMarket, path: str) -> None:
+    browser = Client(headers={"host": HOST})
+    browser.cookies[settings.SESSION_COOKIE_NAME] = "\0" + "a" * 31
+
+    assert browser.get(path).status_code in (200, 302, 401)
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/quotes"])
+def test_another_host_name_is_refused_in_words(standing_market: HandMarket, path: str) -> None:
+    response = Client(headers={"host": "evil.example"}).get(path)
+
+    assert response.status_code == 400
+    assert b"MM_ALLOWED_HOSTS" in response.content
+    assert response.headers["content-type"].startswith("application/json" if "api" in path else "text/plain")
+
+
 def test_without_the_database_every_call_answers_503_in_our_words(market: HandMarket, api: ApiClient) -> None:
     assert api.get("quotes").status == 200
     before = point_django_at(with_database(market.database.url("console"), "gone"))
