@@ -25,7 +25,7 @@ run: setup ## the whole market; PORT=8000 NODES=3 SYMBOLS=10 SEED=1
 	@exec $(PY) manage.py up $(UP_OPTIONS)
 
 test: setup-dev ## all tests that need no browser
-	@exec $(PY) -m pytest $(T)
+	@exec $(PY) -m pytest --numprocesses 2 --dist loadgroup $(T)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

@@ -88,6 +88,7 @@ class Quote(models.Model):
     between holders). The quote: null columns where there is none, quantities are what remains. One row per
     symbol, so there can't be two live quotes; each change also appends a `QuoteVersion`.
     `arrival` is the quote's time priority, drawn from the orders' sequence. `sequence` is the last fill's.
+    `book_bid` and `book_ask` are the best prices that rest on each side of the symbol's book.
     """
 
     symbol = models.TextField(primary_key=True)
@@ -110,14 +111,12 @@ class Quote(models.Model):
     valid_until = models.DateTimeField(null=True)
     sequence = models.BigIntegerField(default=0, db_default=0)
     trade_sequence = models.BigIntegerField(default=0, db_default=0)
+    book_bid = AmountField(null=True)
+    book_ask = AmountField(null=True)
 
     class Meta:
         constraints = [
             # What the quote was when published is checked there, in QuoteVersion; this row is written by every fill.
-            check(
-                "quote_whole",
-                "num_nulls(bid_price, bid_quantity) <> 1 AND num_nulls(ask_price, ask_quantity) <> 1",
-            ),
             check("i12_kill_is_final", "quoting_enabled OR published_at IS NULL"),
         ]
 
@@ -165,6 +164,10 @@ class QuoteVersion(models.Model):
             ),
             check("quote_version_not_crossed", "bid_price < ask_price"),
             check(
+                "quote_version_whole",
+                "num_nulls(bid_price, bid_quantity) <> 1 AND num_nulls(ask_price, ask_quantity) <> 1",
+            ),
+            check(
                 "quote_version_kind",
                 "CASE WHEN withdrawn_reason IS NULL THEN valid_until IS NOT NULL"
                 " ELSE num_nonnulls(bid_price, ask_price, valid_until) = 0 END",
@@ -204,14 +207,7 @@ class Order(models.Model):
 
     class Meta:
         constraints = [
-            check("order_kind", "(type = 'market') = (price IS NULL)"),
-            check("order_on_grid", "mod(price, tick_size) = 0 AND mod(quantity, lot_size) = 0"),
-            check("i8_no_overfill", "filled_quantity <= quantity"),
-            check(
-                "order_status",
-                "(status = 'filled') = (filled_quantity = quantity)"
-                " AND (status = 'rejected') = (reject_code IS NOT NULL)",
-            ),
+            check("order_holds", "exchange_order_holds_v1(exchange_order)"),
         ]
         indexes = [
             # The book: what rests on one side of a symbol, best price and then oldest first.

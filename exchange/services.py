@@ -107,7 +107,7 @@ def submit_order(
 
     def command() -> OrderAnswer:
         answer: OrderAnswer = query.document(
-            "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
             [client_order_id, symbol, side, type, time_in_force, price, quantity],
         )
         return answer
@@ -132,7 +132,7 @@ def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def command() -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = query.document(
-            "SELECT exchange_submit_orders_v1(%s::jsonb)", [json.dumps(orders)]
+            "SELECT exchange_submit_orders_v2(%s::jsonb)", [json.dumps(orders)]
         )
         return answers
 
@@ -149,7 +149,7 @@ def cancel_order(client_order_id: str) -> OrderAnswer:
 
     Raises UnknownOrder, OrderNotOpen.
     """
-    answer: OrderAnswer = retrying(lambda: query.document("SELECT exchange_cancel_order_v1(%s)", [client_order_id]))
+    answer: OrderAnswer = retrying(lambda: query.document("SELECT exchange_cancel_order_v2(%s)", [client_order_id]))
     match answer.get("error"):
         case "unknown_order":
             raise UnknownOrder(f"there is no order {client_order_id}")

@@ -164,7 +164,7 @@ _OVERFILL = (
                 OR coalesce(q.ask_quantity, 0) <> coalesce(v.ask_quantity, 0) - f.sold)""",
         checked=SYMBOLS,
     ),
-    Check("I8", "the database refuses an overfilled order", constraint_on("exchange_order", "i8_no_overfill")),
+    Check("I8", "the database refuses an overfilled order", constraint_on("exchange_order", "order_holds")),
 )
 
 # Who rested decides the price: an order took if it never rested, or if its first answer already told of the fill.
@@ -222,6 +222,16 @@ _FAIR_TRADES = """
         OR mod(t.price, s.tick_size) <> 0 OR mod(t.quantity, s.lot_size) <> 0
         OR m.status = 'cancelled' AND m.updated_at < t.traded_at"""
 
+# An order that crosses the quote passes over the book when this says that nothing there is as good.
+_BOOK = """
+    SELECT q.symbol, q.book_bid, b.bid, q.book_ask, b.ask
+      FROM exchange_quote q
+      LEFT JOIN (SELECT symbol, max(price) FILTER (WHERE side = 'buy') AS bid,
+                        min(price) FILTER (WHERE side = 'sell') AS ask
+                   FROM exchange_order WHERE status IN ('resting', 'partially_filled') GROUP BY symbol) AS b
+             ON b.symbol = q.symbol
+     WHERE (q.book_bid, q.book_ask) IS DISTINCT FROM (b.bid, b.ask)"""
+
 _FAIR = (
     Check(
         "I9",
@@ -229,6 +239,7 @@ _FAIR = (
         f"SELECT * FROM ({_FAIR_FILLS}) AS f WHERE unfair IS NOT NULL",
         checked=FILLS,
     ),
+    Check("I9", "the quote's row knows the best price that rests on each side of the book", _BOOK, checked=SYMBOLS),
     Check(
         "I9",
         "each trade between orders is at the resting one's price, within the other's limit",

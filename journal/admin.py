@@ -6,7 +6,6 @@ from journal.models import Activity, Audit
 from mmproject.admin import NodeFilter, ReadOnlyAdmin, SymbolFilter, one_of
 
 KINDS = (
-    "fill",
     "order",
     "quote_withdrawn",
     "registered",

@@ -11,7 +11,7 @@ class FillAdmin(ReadOnlyAdmin):
     list_display = ("fill_id", "filled_at", "symbol", "side", "quantity", "price", "quantity_after", "node", "epoch")
     list_filter = (SymbolFilter, one_of("side", ("buy", "sell")))
     search_fields = ("fill_id", "client_order_id")
-    ordering = ("-xid", "-fill_id")
+    ordering = ("-xid", "-activity_id")
 
 
 @admin.register(Position)

@@ -1,4 +1,4 @@
-"""GET fills. (Positions are marked at the exchange's prices: see exchange/api.py.)"""
+"""GET fills, GET activity. (Positions are marked at the exchange's prices: see exchange/api.py.)"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from ninja import Query, Router
 
 from ledger import selectors
-from ledger.schemas import FillOut
+from ledger.schemas import ActivityOut, FillOut
 from mmproject.apierrors import ERRORS
-from mmproject.paging import Page, SymbolLogQuery, invalid_cursor, log_page
+from mmproject.paging import Page, SymbolLogQuery, invalid_cursor, log_page, number
 
 router = Router(tags=["positions and fills"])
 
@@ -27,8 +27,24 @@ def list_fills(request: HttpRequest, asked: Query[SymbolLogQuery]) -> Any:
     if asked.symbol is not None:
         rows = selectors.fills_of(asked.symbol, after=after or "", limit=asked.limit + 1)
     else:
-        xid = 0 if after is None else selectors.fill_xid(after)
-        if xid is None:
+        position = (0, 0) if after is None else selectors.position_of(after)
+        if position is None:
             raise invalid_cursor()
-        rows = selectors.fills(after=(xid, after or ""), limit=asked.limit + 1)
+        rows = selectors.fills(after=position, limit=asked.limit + 1)
     return log_page(rows, asked.limit, "fill_id")
+
+
+@router.get("/activity", response={200: Page[ActivityOut], **ERRORS}, operation_id="list_activity", tags=["activity"])
+def list_activity(request: HttpRequest, asked: Query[SymbolLogQuery]) -> Any:
+    """What happened, oldest first. Resume with `?after=` and the id of the last item seen."""
+    rows = selectors.activity(after=_activity_position(asked.position), symbol=asked.symbol, limit=asked.limit + 1)
+    return log_page(rows, asked.limit, "id")
+
+
+def _activity_position(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return (0, 0)
+    xid, dash, id_ = cursor.partition("-")
+    if not dash:
+        raise invalid_cursor()
+    return (number(xid), number(id_))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from journal.functions import NextActivityId
 from mmproject.fields import AmountField, NumericField, WordField, Xid8Field
 from mmproject.functions import ClockTimestamp, CurrentXid, check
 
@@ -13,12 +14,14 @@ class Fill(models.Model):
 
     `side` is ours; quantities are in the symbol's units, prices in money per unit. The `_after` columns are
     the position as this fill left it, so each fill can be checked against the one before it, and a
-    position's history is its fills. `sequence` counts a symbol's fills from 1 without a gap and equals the
+    position's history is its fills. A fill is its own entry in the activity, under (`xid`, `activity_id`): see the
+    view ledger_activity. `sequence` counts a symbol's fills from 1 without a gap and equals the
     position's version after the fill; `fill_id` is derived from the two and sorts in that order.
     """
 
     fill_id = models.TextField(primary_key=True, db_collation="C")
     xid = Xid8Field(db_default=CurrentXid(), editable=False)
+    activity_id = models.BigIntegerField(db_default=NextActivityId(), editable=False)
     symbol = models.TextField()
     sequence = models.BigIntegerField()
     side = WordField(domain="mm_side")
@@ -37,11 +40,10 @@ class Fill(models.Model):
     cash_after = NumericField()
 
     class Meta:
-        indexes = [models.Index(fields=["xid", "fill_id"], name="fill_commit_order")]
+        indexes = [models.Index(fields=["xid", "activity_id"], name="fill_commit_order")]
         constraints = [
             # With the primary key this makes (symbol, sequence) unique without an index of its own.
-            check("i7_fills_once", "fill_id = symbol || '-' || lpad(sequence::text, 12, '0')"),
-            check("i9_fair_fills", "mod(price, tick_size) = 0 AND mod(quantity, lot_size) = 0"),
+            check("fill_holds", "ledger_fill_holds_v1(ledger_fill)"),
         ]
 
     def __str__(self) -> str:
@@ -53,6 +55,7 @@ class Position(models.Model):
 
     `cost` is the signed cost of what is open (quantity x average cost), so that realised P&L = cash + cost holds
     exactly, whatever was rounded on the way (see the view exchange_position_marked). `version` counts the fills.
+    What it says is its last fill's `_after` columns, whose rules are checked there.
     """
 
     symbol = models.TextField(primary_key=True)
@@ -61,12 +64,6 @@ class Position(models.Model):
     cash = NumericField(default=0, db_default=0)
     version = models.BigIntegerField(default=0, db_default=0)
     updated_at = models.DateTimeField(db_default=ClockTimestamp())
-
-    class Meta:
-        constraints = [
-            # A flat position has no cost.
-            check("i6_positions_add_up", "sign(quantity) = sign(cost)"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.quantity}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -23,3 +23,14 @@ class FillOut(BaseModel):
     epoch: int
     node: str
     filled_at: UtcText
+
+
+class ActivityOut(BaseModel):
+    """One thing that happened. `id` is its position in the log; `data` depends on the kind."""
+
+    id: str
+    at: UtcText
+    kind: str
+    symbol: str | None
+    node: str | None
+    data: dict[str, Any]

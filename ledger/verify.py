@@ -12,7 +12,7 @@ LAST_FILL = "p.symbol || '-' || lpad(p.version::text, 12, '0')"
 
 _SIGNED = "CASE side WHEN 'buy' THEN quantity ELSE -quantity END"
 
-# The position after each fill, computed again from the one before it by the ledger's own rule (ledger_record_fill_v1).
+# The position after each fill, computed again from the one before it by the ledger's own rule (ledger_record_fill_v2).
 _CHAIN = f"""
     SELECT fill_id, quantity_after, quantity_before + signed AS quantity_expected,
            cash_after, cash_before - signed * price AS cash_expected, cost_after,

@@ -31,7 +31,6 @@ from ninja.errors import HttpError, ValidationError
 from accounts.auth import Access
 from authority.api import router as authority_router
 from exchange.api import router as exchange_router
-from journal.api import router as journal_router
 from ledger.api import router as ledger_router
 from mmproject.apierrors import ApiError
 from mmproject.apiparser import StrictParser, too_large
@@ -102,7 +101,7 @@ api = Api(
     auth=[Access()],
     parser=StrictParser(),
 )
-for _router in (exchange_router, ledger_router, authority_router, journal_router):
+for _router in (exchange_router, ledger_router, authority_router):
     api.add_router("/v1/", _router)
 
 

@@ -36,6 +36,34 @@ def sql_function(name: str, *, owner: str | None = None, execute: tuple[str, ...
     return RunSQL("\n".join(statements), reverse_sql=f"DROP FUNCTION IF EXISTS {name};")
 
 
+def drop_function(name: str) -> RunSQL:
+    """The operation that drops a function which the next version has replaced. It can't be undone."""
+    return RunSQL(f"DROP FUNCTION {name};")
+
+
+def drop_pattern_indexes(*tables: str) -> RunSQL:
+    """The operation that drops the second index which Django gives each unique text column, for LIKE.
+
+    No query of ours uses one, and each would be written by every insert.
+    """
+    names = ", ".join(f"'{table}'" for table in tables)
+    return RunSQL(
+        f"""
+        DO $$
+        DECLARE v_index regclass;
+        BEGIN
+            FOR v_index IN SELECT i.indexrelid FROM pg_index i JOIN pg_opclass c ON c.oid = ANY (i.indclass)
+                            WHERE i.indrelid IN (SELECT n::regclass FROM unnest(ARRAY[{names}]) n)
+                              AND c.opcname IN ('text_pattern_ops', 'varchar_pattern_ops') LOOP
+                EXECUTE format('DROP INDEX %s', v_index);
+            END LOOP;
+        END
+        $$;
+        """,  # noqa: S608 - table names of ours
+        reverse_sql=RunSQL.noop,
+    )
+
+
 def append_only(table: str) -> RunSQL:
     """The operation that makes every UPDATE, DELETE and TRUNCATE of `table` fail, whoever tries."""
     return RunSQL(

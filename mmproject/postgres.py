@@ -24,8 +24,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -148,6 +149,26 @@ def _can_run(program: Path, by: Account) -> bool:
     except (PermissionError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def _run_whole(command: list[Any], *, timeout_s: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that starts programs of its own (initdb starts servers): interrupted, it takes them with it.
+
+    Otherwise one of them would go on writing after we said that we had ended.
+    """
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, process_group=0, **pipes, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except BaseException:
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            with suppress(ProcessLookupError):  # raised once none of them is left
+                while time.monotonic() < deadline:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.poll()  # what is not reaped still counts
+                    time.sleep(0.01)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _copy_place(package: Path) -> Path:
@@ -309,16 +330,13 @@ class Cluster:
             password_path = f"/proc/self/fd/{password_file.fileno()}" if other else password_file.name
             sync = [] if self.fsync else ["--no-sync"]
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", *sync]
-            done = subprocess.run(
+            done = _run_whole(
                 [self.bin / "initdb", "-D", where, "-U", ADMIN, f"--pwfile={password_path}", *options],
                 cwd=directory,
-                capture_output=True,
-                text=True,
-                timeout=INITDB_TIMEOUT_S,
-                check=False,
+                timeout_s=INITDB_TIMEOUT_S,
                 pass_fds=[password_file.fileno()],
                 env={"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"},
-                **dropped(self.account),  # type: ignore[call-overload]
+                **dropped(self.account),
             )
         if done.returncode:
             raise PostgresError(f"initdb failed: {(done.stderr or done.stdout).strip()}")

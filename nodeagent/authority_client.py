@@ -101,7 +101,7 @@ class Market:
 
 
 REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v1($1, $2)"
-RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v1($1)"
+RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v2($1)"
 LEAVE = "SELECT authority_leave_v1($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
 SWEEP_MAX = 100  # more at once than there can be nodes; what is left is swept next time
@@ -152,7 +152,7 @@ _MARKET = """
 _REPLACE = """
     SELECT symbol, outcome, version, traded,
            set_config('synchronous_commit', CASE WHEN bool_or(traded) OVER () THEN 'on' ELSE 'off' END, true)
-      FROM authority_replace_quotes_v1($1, $2, $3, $4, $5, $6, $7, $8)
+      FROM authority_replace_quotes_v2($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 

@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,9 @@ for _name in [name for name in os.environ if name.startswith("MM_") and name != 
 os.environ.pop("CELERY_BROKER_URL", None)
 FOLDER = Path(tempfile.mkdtemp(prefix="mm-test-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+# A shell starts what runs in the background with SIGINT ignored, and programs that we start would inherit it: none of
+# them could then be stopped as Ctrl-C does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MM_VAR"] = str(FOLDER / "var")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mmproject.settings"
 
@@ -36,6 +40,13 @@ from mmproject import provision  # noqa: E402
 from mmproject.conf import conf  # noqa: E402
 from mmproject.postgres import Cluster, free_port  # noqa: E402
 from tests.support import Database, System, drop_database, running_system, scratch_database  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole systems run one at a time, in one of the two processes of `make test`: each needs all the machine."""
+    for item in items:
+        if "tests/system/" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("system"))
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ class HandMarket:
             return {}
         sides = [self._sides(symbol) for symbol in symbols]
         rows = node.connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v1(%s, %s, %s, %s::numeric[], %s::numeric[],"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[], %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s)",
             [
                 node.incarnation,
@@ -167,7 +167,7 @@ class HandMarket:
             )
             self.quote_all()
             orders = [o.as_json() for s in self.specs.values() for o in external_orders(SEED, s, self.step)]
-            self.worker.execute("SELECT exchange_submit_orders_v1(%s)", [json.dumps(orders)])
+            self.worker.execute("SELECT exchange_submit_orders_v2(%s)", [json.dumps(orders)])
             self.worker.execute("SELECT exchange_orders_done_v1(%s)", [self.step])
             self.quote_all()
 
@@ -177,7 +177,7 @@ class HandMarket:
         """A client's order: market without a price."""
         kind = "market" if price is None else "limit"
         row = self.gateway.execute(
-            "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
             [order_id, symbol, side, kind, tif, price, quantity],
         ).fetchone()
         assert row is not None
@@ -187,7 +187,7 @@ class HandMarket:
         return answer
 
     def cancel(self, order_id: str) -> None:
-        self.gateway.execute("SELECT exchange_cancel_order_v1(%s)", [order_id])
+        self.gateway.execute("SELECT exchange_cancel_order_v2(%s)", [order_id])
 
     def best(self, symbol: str) -> tuple[Decimal, Decimal]:
         """Bid and ask of the live quote."""

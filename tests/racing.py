@@ -57,31 +57,37 @@ def unlocked(function: str, locking: str, shows: str, *, name: str = "") -> Muta
 
 
 REPLACE_UNLOCKED = (
-    "exchange_replace_quotes_v1",
+    "exchange_replace_quotes_v2",
     "PERFORM 1 FROM exchange_quote WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;",
     "",
 )
-SUBMIT_UNLOCKED = ("exchange_submit_order_v1", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
+# Every order goes the general way, also one that the quote alone fills.
+NO_SHORT_CUT = ("exchange_submit_order_v2", "AND p_step IS NULL", "AND false")
+SUBMIT_UNLOCKED = ("exchange_match_order_v1", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
 TOGGLE_UNLOCKED = ("exchange_set_quoting_v1", "ORDER BY q.symbol FOR UPDATE", "ORDER BY q.symbol")
 
 
-def guarded(*mutations: Mutation) -> Callable[[Callable[[Stage], None]], Callable[[Database, Mutation | None], None]]:
-    """Decorate a test that takes a Stage: it holds as it is, and is lost under each mutation."""
+def guarded(
+    *mutations: Mutation, also_with: tuple[Mutation, ...] = ()
+) -> Callable[[Callable[[Stage], None]], Callable[[Database, Mutation | None], None]]:
+    """Decorate a test that takes a Stage: it holds as it is and with each of `also_with`; each mutation loses it."""
 
     def decorate(test: Callable[[Stage], None]) -> Callable[[Database, Mutation | None], None]:
         def run(database: Database, mutation: Mutation | None) -> None:
             stage = Stage(database)
-            if mutation is None:
+            if mutation is not None:
+                mutation.apply(stage.admin)
+            if mutation not in mutations:
                 test(stage)
                 return
-            mutation.apply(stage.admin)
             with pytest.raises((AssertionError, psycopg.Error), match=mutation.shows):
                 test(stage)
 
         run.__name__, run.__qualname__, run.__doc__ = test.__name__, test.__qualname__, test.__doc__
         run.__module__ = test.__module__
-        ids = ["holds", *(f"lost: {mutation.name}" for mutation in mutations)]
-        return pytest.mark.parametrize("mutation", [None, *mutations], ids=ids)(run)
+        held = [f"holds: {variant.name}" for variant in also_with]
+        ids = ["holds", *held, *(f"lost: {mutation.name}" for mutation in mutations)]
+        return pytest.mark.parametrize("mutation", [None, *also_with, *mutations], ids=ids)(run)
 
     return decorate
 
@@ -225,6 +231,18 @@ def _value(query: str, *parameters: object) -> Command:
     return command
 
 
+def retried(command: Command) -> Command:
+    """As the services send it: a command that lost the race for an id is sent again, and hears of the winner."""
+
+    def twice(connection: Connection) -> Any:
+        try:
+            return command(connection)
+        except psycopg.errors.UniqueViolation:
+            return command(connection)
+
+    return twice
+
+
 def in_turn(*commands: Command) -> Command:
     """One after another on the same connection; answers the last's answer."""
     return lambda connection: [command(connection) for command in commands][-1]
@@ -255,7 +273,7 @@ def release(node: Node, *symbols: str) -> Command:
 
 def renew(node: Node) -> Command:
     """Answers the new expires_at, or None when it is over."""
-    return _value("SELECT expires_at FROM authority_renew_v1(%s)", node.incarnation)
+    return _value("SELECT expires_at FROM authority_renew_v2(%s)", node.incarnation)
 
 
 def sweep(connection: Connection) -> list[tuple[str, str]]:
@@ -273,7 +291,7 @@ def replace(
         prices = [["99.95"] * len(symbols), ["100.05"] * len(symbols)]
         sizes = [str(quantity)] * len(symbols)
         rows = connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v1"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v2"
             "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             [node.incarnation, list(symbols), epochs, prices[0], sizes, prices[1], sizes, validity_ms],
         )
@@ -287,16 +305,16 @@ def order(
 ) -> Command:
     """A market order, or a limit order when it has a price; answers the exchange's answer."""
     kind = "market" if price is None else "limit"
-    query = "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)"
+    query = "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)"
     return _value(query, order_id, symbol, side, kind, tif, price, quantity)
 
 
 def orders(*items: dict[str, Any]) -> Command:
-    return _value("SELECT exchange_submit_orders_v1(%s::jsonb)", json.dumps(items))
+    return _value("SELECT exchange_submit_orders_v2(%s::jsonb)", json.dumps(items))
 
 
 def cancel(order_id: str) -> Command:
-    return _value("SELECT exchange_cancel_order_v1(%s)", order_id)
+    return _value("SELECT exchange_cancel_order_v2(%s)", order_id)
 
 
 def quoting(enabled: bool, *symbols: str) -> Command:
@@ -315,5 +333,5 @@ def advance(step: int, price: str = "100") -> Command:
 
 def record_fill(sequence: int, *, node: Node, quantity: int = 10) -> Command:
     """The ledger's own function, called past the exchange."""
-    query = "SELECT ledger_record_fill_v1('ALFA', %s, 'buy', 100, %s, 'order', 1, 1, %s, %s, 0.01, 1)"
+    query = "SELECT ledger_record_fill_v2('ALFA', %s, 'buy', 100, %s, 'order', 1, 1, %s, %s, 0.01, 1)"
     return _value(query, sequence, quantity, node.incarnation, node.name)

@@ -3,6 +3,6 @@
 --
 -- Locks: none. $1 xid, $2 id, $3 how many at most.
 SELECT xid::text::bigint AS xid, id, at, kind, symbol, node, data::text AS data
-  FROM journal_activity
+  FROM ledger_activity
  WHERE (xid, id) >= ($1::text::xid8, $2::bigint) AND xid < pg_snapshot_xmin(pg_current_snapshot())
  ORDER BY xid, id LIMIT $3

@@ -67,8 +67,15 @@ class Crosser(threading.Thread):
         self._http = system.client()
         self._symbol, self._lot, self._number, self._stopped = symbol, lot, number, stop
         self.statuses: dict[str, int] = {}
+        self.failed: Exception | None = None
 
     def run(self) -> None:
+        try:
+            self._send()
+        except Exception as error:  # noqa: BLE001
+            self.failed = error  # shown by whoever waits for orders to come
+
+    def _send(self) -> None:
         with self._http:
             for number in count():
                 if self._stopped.is_set():
@@ -81,12 +88,19 @@ class Crosser(threading.Thread):
                     "time_in_force": "IOC",
                     "quantity": self._lot,
                 }
-                answer = self._http.post("/api/v1/orders", json=order).raise_for_status().json()
+                response = self._http.post("/api/v1/orders", json=order)
+                assert response.status_code == 200, (response.status_code, response.text)
+                answer = response.json()
                 self.statuses[answer["status"]] = self.statuses.get(answer["status"], 0) + 1
 
 
 def toggled(
-    connection: Connection, symbol: str, times: int, reason: str, switch: Callable[[bool, str], None]
+    connection: Connection,
+    symbol: str,
+    times: int,
+    reason: str,
+    switch: Callable[[bool, str], None],
+    crossers: list[Crosser],
 ) -> dict[str, Any]:
     """Off and on again so many times; what committed meanwhile, and how soon it was quoted again."""
     live = "SELECT valid_until > clock_timestamp() FROM exchange_quote WHERE symbol = %s"
@@ -103,6 +117,7 @@ def toggled(
         off_until = time.monotonic() + OFF_S
 
         def knocked(newest: Any = newest[0], off_until: float = off_until) -> bool:
+            assert not (failed := [crosser.failed for crosser in crossers if crosser.failed]), failed
             row = connection.execute(orders, [symbol, newest]).fetchone()
             return row is not None and row[0] > 0 and time.monotonic() > off_until
 
@@ -152,8 +167,8 @@ def run(system: System, toggles: int = 50, commands: int = 3, clients: int = 3) 
             thread.start()
         try:
             result = {
-                "http": toggled(connection, symbol, toggles, "bench http", by_http(system, symbol, http)),
-                "command": toggled(connection, symbol, commands, "bench command", by_command(system, symbol)),
+                "http": toggled(connection, symbol, toggles, "bench http", by_http(system, symbol, http), threads),
+                "command": toggled(connection, symbol, commands, "bench command", by_command(system, symbol), threads),
             }
         finally:
             stop.set()

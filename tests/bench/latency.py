@@ -57,7 +57,7 @@ class Client(threading.Thread):
             symbol = self._symbols[number % len(self._symbols)]
             side, price = ("buy", "1000") if number // len(self._symbols) % 2 else ("sell", "1")
             answer = self._orders.execute(
-                "SELECT exchange_submit_order_v1(%s, %s, %s, 'limit', 'IOC', %s, 1)",
+                "SELECT exchange_submit_order_v2(%s, %s, %s, 'limit', 'IOC', %s, 1)",
                 [f"{self._tag}-{number}", symbol, side, price],
             ).fetchone()
             assert answer is not None

@@ -2,7 +2,7 @@
 
 Both on one server with the settings of production (fsync and synchronous_commit on), driven by the same pgbench with
 as many clients, in turn within each round; the ratio is taken per round. Each order is one call of
-exchange_submit_order_v1 that crosses a deep quote, so that it fills: order, fill, position, quote. Afterwards every
+exchange_submit_order_v2 that crosses a deep quote, so that it fills: order, fill, position, quote. Afterwards every
 invariant is verified on that database. Prints one JSON document.
 """
 
@@ -40,9 +40,9 @@ ORDER = """
 \\set id random(1, 1000000000000000)
 \\set buys random(0, 1)
 \\if :buys
-SELECT exchange_submit_order_v1('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'buy', 'limit', 'IOC', 100.10, 1);
+SELECT exchange_submit_order_v2('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'buy', 'limit', 'IOC', 100.10, 1);
 \\else
-SELECT exchange_submit_order_v1('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'sell', 'limit', 'IOC', 99.90, 1);
+SELECT exchange_submit_order_v2('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'sell', 'limit', 'IOC', 99.90, 1);
 \\endif
 """
 
@@ -77,7 +77,7 @@ def seed(connection: Connection, symbols: int) -> str:
     epochs = connection.execute("SELECT array_agg(epoch ORDER BY symbol) FROM authority_lease").fetchone()
     assert epochs is not None
     outcomes = connection.execute(
-        "SELECT outcome, count(*) FROM authority_replace_quotes_v1("
+        "SELECT outcome, count(*) FROM authority_replace_quotes_v2("
         "%s, %s::text[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s) GROUP BY 1",
         [incarnation, names, epochs[0], *([number] * symbols for number in (99.95, DEEP, 100.05, DEEP)), DAY_MS],
     ).fetchall()

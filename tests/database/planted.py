@@ -161,7 +161,7 @@ LEDGER = (
 
 SIZES = (
     plant("I8", "an order's fills and trades add up to what it says, and never to more than its quantity",
-          drop("exchange_order", "i8_no_overfill"), drop("exchange_order", "order_status"),
+          drop("exchange_order", "order_holds"),
           "UPDATE exchange_order SET filled_quantity = quantity * 2 WHERE client_order_id = 'c-takes'"),
     plant("I8", "an order's fills and trades add up to what it says, and never to more than its quantity",
           f"UPDATE ledger_fill SET quantity = quantity * 2 WHERE fill_id = {A_FILL}"),
@@ -171,7 +171,7 @@ SIZES = (
           " WHERE (v.symbol, v.version) = (f.symbol, f.quote_version)"),
     plant("I8", "the live quote's remaining size is its size less its fills",
           "UPDATE exchange_quote SET bid_quantity = bid_quantity + lot_size WHERE bid_quantity IS NOT NULL"),
-    plant("I8", "the database refuses an overfilled order", drop("exchange_order", "i8_no_overfill")),
+    plant("I8", "the database refuses an overfilled order", drop("exchange_order", "order_holds")),
 )  # fmt: skip
 
 FAIR = "each fill lies within its quote and its order, both live then, on tick and on lot"
@@ -201,16 +201,18 @@ FAIRNESS = (
           says="larger than what it traded with"),
     plant("I9", FAIR, "UPDATE exchange_order SET status = 'cancelled', updated_at = created_at - interval '1 hour'"
                       " WHERE client_order_id = 'c-part'", says="after the order was cancelled"),
-    plant("I9", FAIR, drop("ledger_fill", "i9_fair_fills"),
+    plant("I9", FAIR, drop("ledger_fill", "fill_holds"),
           f"UPDATE ledger_fill SET tick_size = tick_size * 2 WHERE fill_id = {A_FILL}", says="off tick or off lot"),
     plant("I9", "each trade between orders is at the resting one's price, within the other's limit",
           "UPDATE exchange_trade SET price = price * 2"),
-    plant("I9", "every order and quote version is on tick and on lot", drop("exchange_order", "order_on_grid"),
+    plant("I9", "every order and quote version is on tick and on lot", drop("exchange_order", "order_holds"),
           "UPDATE exchange_order SET price = price + tick_size / 2 WHERE client_order_id = 'c-away'", says="c-away"),
     plant("I9", "every order and quote version is on tick and on lot",
           drop("exchange_quoteversion", "quote_version_not_crossed"),
           "UPDATE exchange_quoteversion SET bid_price = ask_price WHERE symbol = 'ALFA' AND version = 1",
           says="version 1"),
+    plant("I9", "the quote's row knows the best price that rests on each side of the book",
+          "UPDATE exchange_quote SET book_ask = NULL WHERE book_ask IS NOT NULL"),
     plant("I9", "the database refuses to change a trade", disable("exchange_trade", "append_only_row")),
 )  # fmt: skip
 

@@ -72,17 +72,17 @@ class Exchange:
             order.price,
             order.quantity,
         )
-        answer = self._one(self.gateway, "SELECT exchange_submit_order_v1(%s, %s, %s, %s, %s, %s, %s)", *given)
+        answer = self._one(self.gateway, "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s, %s)", *given)
         assert isinstance(answer, dict)
         return answer
 
     def submit_batch(self, entries: list[dict[str, Any]]) -> list[Row]:
-        answers = self._one(self.worker, "SELECT exchange_submit_orders_v1(%s)", json.dumps(entries))
+        answers = self._one(self.worker, "SELECT exchange_submit_orders_v2(%s)", json.dumps(entries))
         assert isinstance(answers, list)
         return answers
 
     def cancel(self, client_order_id: str) -> Row:
-        answer = self._one(self.gateway, "SELECT exchange_cancel_order_v1(%s)", client_order_id)
+        answer = self._one(self.gateway, "SELECT exchange_cancel_order_v2(%s)", client_order_id)
         assert isinstance(answer, dict)
         return answer
 
@@ -92,7 +92,7 @@ class Exchange:
         """Outcome, version and traded of each symbol."""
         sides = list(quotes.values())
         rows = self.node.execute(
-            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v1(%s, %s, %s, %s::numeric[],"
+            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             (
                 self.incarnation,

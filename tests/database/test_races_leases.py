@@ -108,7 +108,7 @@ def test_a_sweep_at_the_edge_of_expiry_waits_for_the_renewal_and_spares_it(stage
 @guarded(
     Mutation(
         "renewed-without-looking",
-        (("authority_renew_v1", "AND ended_at IS NULL AND expires_at > clock_timestamp()", ""),),
+        (("authority_renew_v2", "AND ended_at IS NULL AND expires_at > clock_timestamp()", ""),),
         "came back",
     )
 )
@@ -120,6 +120,29 @@ def test_a_renewal_that_waits_for_its_own_sweep_never_comes_back(stage: Stage) -
     assert outcome.second is None, f"an ended incarnation came back: {outcome.second!r}"
     assert outcome.waited
     assert stage.one("SELECT count(*) FROM authority_lease_in_force") == 0
+
+
+@guarded(
+    Mutation(
+        "judged-before-the-lock",
+        (
+            (
+                "authority_renew_v2",
+                "PERFORM 1 FROM authority_incarnation WHERE id = p_incarnation FOR NO KEY UPDATE;",
+                "",
+            ),
+        ),
+        "came back after its expiry",
+    )
+)
+def test_a_renewal_that_waits_for_its_own_grant_past_the_expiry_is_refused(stage: Stage) -> None:
+    """The grant only shares the row's lock and leaves the row as it was: nothing makes the server look at it again."""
+    a = stage.join("a")
+    stage.assign(ALFA="a")
+    stage.expire(a, in_ms=2_000)
+    outcome = stage.race(acquire(a, "ALFA"), renew(a), meanwhile=lambda _: stage.await_expiry(a))
+    assert outcome.waited
+    assert outcome.second is None, f"came back after its expiry: {outcome.second!r}"
 
 
 @guarded(

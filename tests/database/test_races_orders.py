@@ -14,6 +14,7 @@ from exchange.orderflow import external_order_ids
 from exchange.services import advance_clock, ensure_market, place_external_orders
 from tests.racing import (
     DEADLINE_S,
+    NO_SHORT_CUT,
     SUBMIT_UNLOCKED,
     Command,
     Mutation,
@@ -25,10 +26,21 @@ from tests.racing import (
     orders,
     record_fill,
     replace,
+    retried,
 )
 from tests.support import Connection, Database
 
-UNLOCKED = Mutation("submitted-without-the-lock", (SUBMIT_UNLOCKED,), "already recorded with other contents")
+GENERAL = Mutation("the general way", (NO_SHORT_CUT,), "")
+UNLOCKED = Mutation(
+    "submitted-without-the-lock", (NO_SHORT_CUT, SUBMIT_UNLOCKED), "already recorded with other contents"
+)
+SNAPSHOT = "(SELECT {column} FROM exchange_quote WHERE symbol = p_symbol)"
+
+
+def stale(column: str, condition: str, shows: str) -> Mutation:
+    """The short cut judges a column as the statement's snapshot has it, and not as it is under the lock."""
+    stale_condition = condition.replace(column, SNAPSHOT.format(column=column), 1)
+    return Mutation(f"stale-{column}", (("exchange_submit_order_v2", condition, stale_condition),), shows)
 
 
 def positions(stage: Stage) -> list[tuple[Any, ...]]:
@@ -41,7 +53,7 @@ def positions(stage: Stage) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-@guarded(UNLOCKED)
+@guarded(UNLOCKED, also_with=(GENERAL,))
 def test_two_orders_at_once_on_one_symbol_are_two_fills_in_sequence(stage: Stage) -> None:
     """Without the exchange's lock the ledger itself refuses the second: two fills can't share a number."""
     stage.maker()
@@ -57,21 +69,21 @@ def test_two_orders_at_once_on_one_symbol_are_two_fills_in_sequence(stage: Stage
 
 
 @guarded(
-    Mutation("submitted-without-the-lock", (SUBMIT_UNLOCKED,), "UniqueViolation"),
     Mutation(
         "known-ids-forgotten",
-        (("exchange_submit_order_v1", "IF v_known_id IS NOT NULL THEN", "IF false THEN"),),
+        (("exchange_match_order_v1", "IF FOUND THEN\n        IF (v_known", "IF false THEN\n        IF (v_known"),),
         "UniqueViolation",
     ),
+    also_with=(GENERAL,),
 )
 def test_the_same_order_twice_at_once_has_one_effect_and_one_answer(stage: Stage) -> None:
     stage.maker()
     resting = order("same", "buy", 30, price="99.99", tif="GTC")
-    outcome = stage.race(resting, resting)
+    outcome = stage.race(resting, retried(resting))
     assert outcome.second == outcome.first, f"the second was told {outcome.second!r}"
     assert outcome.waited
     assert stage.column("SELECT status FROM exchange_order") == ["resting"]
-    filled = stage.race(order("taker", "buy", 30), order("taker", "buy", 30))
+    filled = stage.race(order("taker", "buy", 30), retried(order("taker", "buy", 30)))
     assert filled.first == filled.second
     assert stage.one("SELECT count(*) FROM ledger_fill") == 1
 
@@ -87,14 +99,7 @@ def test_the_same_order_twice_at_once_has_one_effect_and_one_answer(stage: Stage
 def test_one_id_at_once_on_two_symbols_is_one_order_and_the_other_is_refused(stage: Stage) -> None:
     """No lock is shared by two symbols: the unique key decides, and the retry hears of it."""
     stage.maker()
-
-    def second(connection: Connection) -> Any:
-        command = order("same", "buy", 30, symbol="BRAVO")
-        try:
-            return command(connection)
-        except psycopg.errors.UniqueViolation:
-            return command(connection)
-
+    second = retried(order("same", "buy", 30, symbol="BRAVO"))
     outcome = stage.race(order("same", "buy", 30), second)
     assert outcome.second == {"error": "duplicate_client_order_id"}, f"two orders under one id: {outcome.second!r}"
     assert outcome.waited
@@ -102,11 +107,11 @@ def test_one_id_at_once_on_two_symbols_is_one_order_and_the_other_is_refused(sta
     assert stage.one("SELECT quantity FROM ledger_position WHERE symbol = 'BRAVO'") == 0
 
 
-@guarded(UNLOCKED)
+@guarded(UNLOCKED, also_with=(GENERAL,))
 def test_two_takers_of_the_last_lot_share_it_with_nobody(stage: Stage) -> None:
     stage.maker()
-    order("first", "buy", 99)(stage.admin)
-    outcome = stage.race(order("quick", "buy", 1), order("slow", "buy", 1))
+    order("first", "buy", 98)(stage.admin)
+    outcome = stage.race(order("quick", "buy", 2), order("slow", "buy", 1))
     assert outcome.first["status"] == "filled"
     assert not isinstance(outcome.second, psycopg.Error), f"{outcome.second!r}"
     assert (outcome.second["status"], outcome.second["reject_code"]) == ("rejected", "no_liquidity")
@@ -114,12 +119,49 @@ def test_two_takers_of_the_last_lot_share_it_with_nobody(stage: Stage) -> None:
     assert stage.one("SELECT sum(quantity) FROM ledger_fill") == 100
 
 
+@guarded(stale("ask_quantity", "AND ask_quantity > p_quantity", "mm_amount"), also_with=(GENERAL,))
+def test_two_takers_of_more_than_there_is_get_what_there_is(stage: Stage) -> None:
+    stage.maker()
+    order("first", "buy", 97)(stage.admin)
+    outcome = stage.race(order("quick", "buy", 2), order("slow", "buy", 2))
+    assert outcome.first["status"] == "filled"
+    assert not isinstance(outcome.second, psycopg.Error), f"{outcome.second!r}"
+    assert (outcome.second["status"], outcome.second["filled_quantity"]) == ("cancelled", "1")
+    assert outcome.waited
+    assert stage.one("SELECT sum(quantity) FROM ledger_fill") == 100
+
+
+@guarded(
+    Mutation(
+        "looked-at-the-book-before-the-lock",
+        (
+            (
+                "exchange_submit_order_v2",
+                "(book_ask > ask_price) IS NOT FALSE",
+                "NOT EXISTS (SELECT FROM exchange_order o WHERE o.symbol = p_symbol AND o.side = 'sell'"
+                " AND o.status = 'resting' AND o.price <= ask_price)",
+            ),
+        ),
+        "passed over the better price",
+    ),
+    also_with=(GENERAL,),
+)
+def test_an_order_that_waits_for_one_that_rests_before_the_quote_trades_with_that_one_first(stage: Stage) -> None:
+    stage.maker()
+    outcome = stage.race(order("better", "sell", 10, price="100.01", tif="GTC"), order("taker", "buy", 10))
+    assert outcome.waited
+    assert outcome.second["average_price"] == "100.01", f"passed over the better price: {outcome.second!r}"
+    assert stage.one("SELECT count(*) FROM ledger_fill") == 0
+
+
 @guarded(
     Mutation(
         "judged-by-the-transactions-start",
-        (("exchange_submit_order_v1", "q.valid_until > clock_timestamp()", "q.valid_until > now()"),),
+        (NO_SHORT_CUT, ("exchange_match_order_v1", "q.valid_until > clock_timestamp()", "q.valid_until > now()")),
         "filled against a lapsed quote",
-    )
+    ),
+    stale("valid_until", "AND valid_until > clock_timestamp() AND ask_quantity", "filled against a lapsed quote"),
+    also_with=(GENERAL,),
 )
 def test_an_order_that_waits_until_the_quote_has_lapsed_is_not_filled(stage: Stage) -> None:
     stage.maker()
@@ -135,7 +177,10 @@ def test_an_order_that_waits_until_the_quote_has_lapsed_is_not_filled(stage: Sta
 @guarded(
     Mutation(
         "cancelled-without-the-lock",
-        (("exchange_cancel_order_v1", "PERFORM 1 FROM exchange_quote WHERE symbol = v_symbol FOR UPDATE;", ""),),
+        (
+            ("exchange_cancel_order_v2", "PERFORM 1 FROM exchange_quote WHERE symbol = v_symbol FOR UPDATE;", ""),
+            ("exchange_cancel_order_v2", "PERFORM exchange_note_book_v1(v_symbol);", ""),
+        ),
         "traded with a cancelled order",
     )
 )
@@ -164,7 +209,7 @@ def test_a_quote_that_crosses_a_resting_order_and_a_taker_of_it_fill_it_once(sta
     assert stage.one("SELECT sum(quantity) FROM ledger_fill") == 10
 
 
-VERSION_IGNORED = (("ledger_record_fill_v1", " AND version = p_sequence - 1", ""),)
+VERSION_IGNORED = (("ledger_record_fill_v2", " AND version = p_sequence - 1", ""),)
 
 
 @guarded(Mutation("recorded-out-of-sequence", VERSION_IGNORED, "UniqueViolation"))
@@ -182,7 +227,7 @@ def test_the_same_fill_recorded_twice_at_once_moves_the_position_once(stage: Sta
         "contents-not-compared",
         (
             (
-                "ledger_record_fill_v1",
+                "ledger_record_fill_v2",
                 "(v_known.side, v_known.price, v_known.quantity,",
                 "(p_side, p_price, p_quantity,",
             ),
@@ -224,7 +269,7 @@ def batch() -> Command:
 @guarded(
     Mutation(
         "without-any-lock",
-        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v1", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;")),
+        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;")),
         "the second was told (AssertFailure|UniqueViolation)",
     )
 )
@@ -240,12 +285,12 @@ def test_a_steps_orders_placed_twice_at_once_exist_once(stage: Stage) -> None:
 @guarded(
     Mutation(
         "locked-backwards",
-        (("exchange_submit_orders_v1", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     ),
     Mutation(
         "locked-as-they-come",
-        (("exchange_submit_orders_v1", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;"),),
+        (("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;"),),
         "BRAVO was locked before ALFA",
     ),
 )

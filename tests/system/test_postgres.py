@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 from mmproject import provision
+from mmproject.conf import ROOT
 from mmproject.postgres import Cluster, free_port
 from tests.support import eventually
 
@@ -34,6 +36,23 @@ def cluster(tmp_path: Path) -> Cluster:
     made = Cluster(private / "postgres", free_port(), "not a secret", fsync=False)
     made.prepare()
     return made
+
+
+def test_ctrl_c_while_the_cluster_is_made_leaves_no_process_that_makes_it(tmp_path: Path) -> None:
+    data, draft = tmp_path / "postgres", tmp_path / "postgres.new"
+    make = "import sys, pathlib, mmproject.postgres as p; p.Cluster(pathlib.Path(sys.argv[1]), 1, 'x').prepare()"
+    with subprocess.Popen([sys.executable, "-c", make, str(data)], cwd=ROOT, stderr=subprocess.DEVNULL) as maker:
+        eventually(lambda: (draft / "base" / "1").exists(), 20, "initdb is at work", interval_s=0.001)
+        maker.send_signal(signal.SIGINT)
+        maker.wait(10)
+    assert not data.exists(), "it was through before the signal came"
+
+    def is_at_work(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            return str(draft) in (process.cwd(), *process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    assert [process for process in psutil.process_iter() if is_at_work(process)] == []
 
 
 def test_it_runs_below_a_private_folder_and_never_as_root(cluster: Cluster) -> None:

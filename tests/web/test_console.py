@@ -333,7 +333,7 @@ def test_without_a_database_a_script_is_told_so(
 
 def test_everything_that_happens_has_its_sentence(database: Database) -> None:
     market = busy_market(database)
-    rows = market.rows("SELECT DISTINCT ON (kind, data ->> 'status') kind, node, data FROM journal_activity")
+    rows = market.rows("SELECT DISTINCT ON (kind, data ->> 'status') kind, node, data FROM ledger_activity")
 
     kinds = {kind for kind, *_ in rows}
     assert kinds == set(GROUPS) - {"trade"}, "a kind without a place in the feed, or one that never happens"

@@ -63,7 +63,7 @@ def log_after(market: HandMarket, cursor: str) -> list[str]:
     """The journal after a position, in the order of commits."""
     xid, number = cursor.split("-")
     rows = market.rows(
-        "SELECT xid::text || '-' || id FROM journal_activity WHERE (xid, id) > (%s::text::xid8, %s) ORDER BY xid, id",
+        "SELECT xid::text || '-' || id FROM ledger_activity WHERE (xid, id) > (%s::text::xid8, %s) ORDER BY xid, id",
         xid,
         int(number),
     )
