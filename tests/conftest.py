@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MM_VAR"] = str(FOLDER / "var")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mmproject.settings"
+
+ROOM_BYTES = 4 * 1024**3  # two servers with their logs, many times over
 
 import django  # noqa: E402
 import pytest  # noqa: E402
@@ -55,10 +57,24 @@ def server() -> Iterator[str]:
     if SERVER_URL:
         yield provision.with_database(SERVER_URL, "postgres")  # its own database need not be there
         return
-    cluster = Cluster(FOLDER / "postgres", free_port(), "for tests only", fsync=False)
-    cluster.prepare()
-    with (FOLDER / "postgres.log").open("w") as log, cluster.serving(log):
-        yield cluster.url("postgres")
+    with in_memory() as folder:
+        cluster = Cluster(folder / "postgres", free_port(), "for tests only", fsync=False)
+        cluster.prepare()
+        with (FOLDER / "postgres.log").open("w") as log, cluster.serving(log):
+            yield cluster.url("postgres")
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder in memory where there is room, else on disk, which is slow at making and removing hundreds of files.
+
+    Each test's database is such a folder. What must survive a crash is tested on disk (tests/system).
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
+    with tempfile.TemporaryDirectory(prefix="mm-test-", dir=memory if roomy else FOLDER) as folder:
+        os.chmod(folder, 0o755)  # the server's account has to reach its data
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
