@@ -115,7 +115,7 @@ def submit_order(
     try:
         answer = retrying(command)
     except IntegrityError:
-        # The same id at the same moment on another symbol: that one has committed, and now is what we are judged by.
+        # The same id at the same moment: that one has committed, and now is what we are judged by.
         answer = retrying(command)
     if "error" in answer:
         raise OrderRefused(answer["error"])

@@ -1,4 +1,4 @@
-"""The journal: what happened, in an order that can be read without gaps, and what operators did."""
+"""The journal: what happened beside the fills, in an order that can be read without gaps, and what operators did."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mmproject.functions import ClockTimestamp, CurrentXid
 class Activity(models.Model):
     """One thing that happened, written in the transaction that made it happen.
 
-    Readers page by (xid, id) below `pg_snapshot_xmin`: every transaction under that horizon has ended, so a
-    reader that resumes from its last position misses nothing. A sequence alone can't promise that, since a
-    lower number may commit later.
+    Readers page through the view ledger_activity, which adds the fills, by (xid, id) below `pg_snapshot_xmin`: every
+    transaction under that horizon has ended, so a reader that resumes from its last position misses nothing. A sequence
+    alone can't promise that, since a lower number may commit later.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -11,8 +11,8 @@ from django.db import models
 class NumericField(models.DecimalField):  # type: ignore[type-arg]
     """Unconstrained `numeric`: keeps the scale it was given, so 100.5 is not stored as 100.5000000000.
 
-    `max_digits` and `decimal_places` bound only what a form accepts; the tables' CHECK constraints are
-    what refuses NaN, Infinity and values off tick or off lot.
+    `max_digits` and `decimal_places` bound only what a form accepts; the domains and the tables' CHECK constraints
+    are what refuses NaN, Infinity and values off tick or off lot.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

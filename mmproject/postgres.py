@@ -44,6 +44,7 @@ DATABASE = "market"
 HOST = "127.0.0.1"
 INITDB_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
+KILLED_TIMEOUT_S = 2  # for the killed to be gone; they write nothing any more, but whoever reaps them may be slow
 CWD = Path("/proc/self/cwd")  # Linux
 CWD_SINCE = 16  # the first version whose programs do not change directory to find out where they are
 COPY_PLACES = (Path("/var/cache"), Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - root's own folder is made inside
@@ -161,7 +162,7 @@ def _run_whole(command: list[Any], *, timeout_s: float, **options: Any) -> subpr
         try:
             out, err = process.communicate(timeout=timeout_s)
         except BaseException:
-            deadline = time.monotonic() + STOP_TIMEOUT_S
+            deadline = time.monotonic() + KILLED_TIMEOUT_S
             with suppress(ProcessLookupError):  # raised once none of them is left
                 while time.monotonic() < deadline:
                     os.killpg(process.pid, signal.SIGKILL)

@@ -65,7 +65,14 @@ class Migration(migrations.Migration):
         drop_function("exchange_match_quote_v1"),
         sql_function("exchange_note_book_v1", owner="mm_exchange"),
         migrations.RunSQL(
-            "SELECT exchange_note_book_v1(symbol) FROM exchange_quote;", reverse_sql=migrations.RunSQL.noop
+            """
+            UPDATE exchange_quote q
+               SET book_bid = (SELECT max(price) FROM exchange_order o WHERE o.symbol = q.symbol
+                                  AND o.side = 'buy' AND o.status IN ('resting', 'partially_filled')),
+                   book_ask = (SELECT min(price) FROM exchange_order o WHERE o.symbol = q.symbol
+                                  AND o.side = 'sell' AND o.status IN ('resting', 'partially_filled'));
+            """,
+            reverse_sql=migrations.RunSQL.noop,
         ),
         sql_function("exchange_match_quote_v2", owner="mm_exchange"),
         sql_function("exchange_replace_quotes_v2", owner="mm_exchange", execute=AUTHORITY),

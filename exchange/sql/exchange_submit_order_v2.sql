@@ -1,8 +1,9 @@
 -- Takes one external order: matches it, records its fills, moves the position, rests or ends it. One commit.
 --
 -- The simplest kind, an order that the live quote alone fills with something to spare, takes one statement per table here. That
--- nothing else comes first is read in the quote row itself, as the UPDATE finds it once it holds the lock; whatever is not
--- that simple, bad input and known ids among it, changes nothing here and goes to exchange_match_order_v1.
+-- nothing else comes first is read in the quote row itself: PostgreSQL judges it again when the UPDATE had to wait and the row
+-- has changed. When it has not, only time has passed, and so the clock is asked once more under the lock. Whatever is not that
+-- simple, bad input and known ids among it, changes nothing here and goes to exchange_match_order_v1.
 --
 -- Locks: the symbol's quote row (it orders all that happens to the symbol), then its position row.
 -- Answers and errors: see exchange_match_order_v1. One more case of unique_violation: the same id at the same moment on the
@@ -29,8 +30,8 @@ BEGIN
                AND ask_price <= coalesce(p_price, ask_price) AND coalesce(p_price % tick_size, 0) = 0
                AND p_quantity % lot_size = 0 AND (book_ask > ask_price) IS NOT FALSE
                AND NOT EXISTS (SELECT FROM exchange_order WHERE client_order_id = p_client_order_id)
-            RETURNING ask_price AS price, sequence, version, quote_epoch, quote_incarnation, quote_node, tick_size, lot_size
-              INTO q;
+            RETURNING ask_price AS price, sequence, version, quote_epoch, quote_incarnation, quote_node, tick_size, lot_size,
+                      valid_until > clock_timestamp() AS is_live INTO q;
             v_ours := 'sell';
         ELSIF p_side = 'sell' AND coalesce(p_price, 1) > 0 THEN
             UPDATE exchange_quote SET sequence = sequence + 1, bid_quantity = bid_quantity - p_quantity
@@ -38,12 +39,21 @@ BEGIN
                AND bid_price >= coalesce(p_price, bid_price) AND coalesce(p_price % tick_size, 0) = 0
                AND p_quantity % lot_size = 0 AND (book_bid < bid_price) IS NOT FALSE
                AND NOT EXISTS (SELECT FROM exchange_order WHERE client_order_id = p_client_order_id)
-            RETURNING bid_price AS price, sequence, version, quote_epoch, quote_incarnation, quote_node, tick_size, lot_size
-              INTO q;
+            RETURNING bid_price AS price, sequence, version, quote_epoch, quote_incarnation, quote_node, tick_size, lot_size,
+                      valid_until > clock_timestamp() AS is_live INTO q;
             v_ours := 'buy';
         END IF;
     END IF;
     IF NOT FOUND THEN
+        RETURN exchange_match_order_v1(
+            p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity, p_step);
+    ELSIF NOT q.is_live THEN
+        -- It lapsed while we waited: what was taken is given back, and the order goes the general way.
+        UPDATE exchange_quote
+           SET sequence = sequence - 1,
+               bid_quantity = bid_quantity + CASE v_ours WHEN 'buy' THEN p_quantity ELSE 0 END,
+               ask_quantity = ask_quantity + CASE v_ours WHEN 'sell' THEN p_quantity ELSE 0 END
+         WHERE symbol = p_symbol;
         RETURN exchange_match_order_v1(
             p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity, p_step);
     END IF;

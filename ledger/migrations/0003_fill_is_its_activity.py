@@ -24,7 +24,8 @@ class Migration(migrations.Migration):
             name="activity_id",
             field=models.BigIntegerField(db_default=journal.functions.NextActivityId(), editable=False),
         ),
-        # What has been recorded keeps its place: readers resume by it.
+        # What has been recorded keeps its place in the activity, by which readers resume. In GET fills the fills of one
+        # transaction now stand as they happened, and no longer by their ids.
         migrations.RunSQL(
             """
             ALTER TABLE ledger_fill DISABLE TRIGGER append_only_row;

@@ -54,7 +54,7 @@ BEGIN
         v_known.incarnation)
        IS DISTINCT FROM
        (p_side, p_price, p_quantity, p_client_order_id, p_quote_version, p_epoch, p_incarnation) THEN
-        RAISE EXCEPTION 'fill % is already recorded with other contents', v_known.fill_id USING ERRCODE = 'MM409';
+        RAISE EXCEPTION 'fill %-% is already recorded with other contents', p_symbol, p_sequence USING ERRCODE = 'MM409';
     END IF;
     RETURN 'duplicate';
 END
