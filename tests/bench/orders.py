@@ -40,9 +40,9 @@ ORDER = """
 \\set id random(1, 1000000000000000)
 \\set buys random(0, 1)
 \\if :buys
-SELECT exchange_submit_order_v2('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'buy', 'limit', 'IOC', 100.10, 1);
+SELECT exchange_submit_order_v2('b' || :id, 'S' || :symbol, 'buy', 'limit', 'IOC', 100.10, 1);
 \\else
-SELECT exchange_submit_order_v2('b' || :id, 'S' || lpad(:symbol::text, 4, '0'), 'sell', 'limit', 'IOC', 99.90, 1);
+SELECT exchange_submit_order_v2('b' || :id, 'S' || :symbol, 'sell', 'limit', 'IOC', 99.90, 1);
 \\endif
 """
 
@@ -51,7 +51,7 @@ def seed(connection: Connection, symbols: int) -> str:
     """Symbols with deep quotes by one node, whose session is `connection`; returns its incarnation."""
     listed = [
         {
-            "name": f"S{number:04}",
+            "name": f"S{number}",
             "tick_size": "0.01",
             "lot_size": "1",
             "seed_price": "100",
