@@ -19,11 +19,16 @@ from exchange.prices import reference_price
 from nodeagent.quoting import QuotingParameters, quote
 from tests.database.side_by_side import Exchange, Row, Trial, answer_of, compare_books, compare_state, error
 from tests.oracle import Market
+from tests.racing import NO_SHORT_CUT, Mutation
 from tests.support import Database
+
+GENERAL = "every order the general way"
 
 
 @pytest.fixture
-def exchange(database: Database) -> Exchange:
+def exchange(database: Database, request: pytest.FixtureRequest) -> Exchange:
+    if getattr(request, "param", None) == GENERAL:
+        Mutation(GENERAL, (NO_SHORT_CUT,), "").apply(database.connect("admin"))
     return Exchange(database)
 
 
@@ -75,6 +80,7 @@ def new_trial(exchange: Exchange) -> Callable[[], Trial]:
     return lambda: Trial(exchange, next(numbers))
 
 
+@pytest.mark.parametrize("exchange", ["as it is", GENERAL], indirect=True)
 @given(script=scripts)
 @one_database_for_all_examples
 def test_any_sequence_of_commands_does_what_the_oracle_says(
