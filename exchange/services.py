@@ -132,7 +132,7 @@ def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def command() -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = query.document(
-            "SELECT exchange_submit_orders_v2(%s::jsonb)", [json.dumps(orders)]
+            "SELECT exchange_submit_orders_v3(%s::jsonb)", [json.dumps(orders)]
         )
         return answers
 

@@ -23,22 +23,22 @@ def sql_function(name: str, *, owner: str | None = None, execute: tuple[str, ...
     """
     app = name.split("_", 1)[0]
     body = (ROOT / app / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    statements = [body, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC;"]
+    statements = [body, f"REVOKE ALL ON ROUTINE {name} FROM PUBLIC;"]
     if execute:
-        statements.append(f"GRANT EXECUTE ON FUNCTION {name} TO {', '.join(execute)};")
+        statements.append(f"GRANT EXECUTE ON ROUTINE {name} TO {', '.join(execute)};")
     if owner:
         # Taking ownership needs CREATE on the schema for that moment only.
         statements += [
             f"GRANT CREATE ON SCHEMA public TO {owner};",
-            f"ALTER FUNCTION {name} OWNER TO {owner};",
+            f"ALTER ROUTINE {name} OWNER TO {owner};",
             f"REVOKE CREATE ON SCHEMA public FROM {owner};",
         ]
-    return RunSQL("\n".join(statements), reverse_sql=f"DROP FUNCTION IF EXISTS {name};")
+    return RunSQL("\n".join(statements), reverse_sql=f"DROP ROUTINE IF EXISTS {name};")
 
 
 def drop_function(name: str) -> RunSQL:
     """The operation that drops a function which the next version has replaced. It can't be undone."""
-    return RunSQL(f"DROP FUNCTION {name};")
+    return RunSQL(f"DROP ROUTINE {name};")
 
 
 def drop_pattern_indexes(*tables: str) -> RunSQL:

@@ -167,7 +167,7 @@ class HandMarket:
             )
             self.quote_all()
             orders = [o.as_json() for s in self.specs.values() for o in external_orders(SEED, s, self.step)]
-            self.worker.execute("SELECT exchange_submit_orders_v2(%s)", [json.dumps(orders)])
+            self.worker.execute("SELECT exchange_submit_orders_v3(%s)", [json.dumps(orders)])
             self.worker.execute("SELECT exchange_orders_done_v1(%s)", [self.step])
             self.quote_all()
 

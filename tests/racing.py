@@ -310,7 +310,7 @@ def order(
 
 
 def orders(*items: dict[str, Any]) -> Command:
-    return _value("SELECT exchange_submit_orders_v2(%s::jsonb)", json.dumps(items))
+    return _value("SELECT exchange_submit_orders_v3(%s::jsonb)", json.dumps(items))
 
 
 def cancel(order_id: str) -> Command:

@@ -77,7 +77,7 @@ class Exchange:
         return answer
 
     def submit_batch(self, entries: list[dict[str, Any]]) -> list[Row]:
-        answers = self._one(self.worker, "SELECT exchange_submit_orders_v2(%s)", json.dumps(entries))
+        answers = self._one(self.worker, "SELECT exchange_submit_orders_v3(%s)", json.dumps(entries))
         assert isinstance(answers, list)
         return answers
 
@@ -200,10 +200,16 @@ def compare_books(exchange: Exchange, market: Market) -> None:
 
 
 class Trial:
-    """One example: a symbol in the database and its oracle, driven side by side."""
+    """One example: a symbol in the database and its oracle, driven side by side.
 
-    def __init__(self, exchange: Exchange, number: int) -> None:
+    When `batched`, orders and cancels are kept and handed in together before whatever else comes.
+    """
+
+    def __init__(self, exchange: Exchange, number: int, *, batched: bool = False) -> None:
         self.exchange = exchange
+        self._batched = batched
+        self._entries: list[dict[str, Any]] = []
+        self._expected: list[Row] = []
         self.market = Market(f"T{number}")
         self.first_answers: dict[str, Row] = {}
         self.seen: Counter[str] = Counter()
@@ -228,9 +234,8 @@ class Trial:
         name = f"{self.market.symbol}-o{len(self.market.orders)}"
         price = None if offset_ticks is None else on_grid(CENTRE_TICKS + offset_ticks, TICK)
         order = self.market.submit(name, side, kind, time_in_force, price, on_grid(lots, LOT))
-        answer = self.exchange.submit(self.market.symbol, order)
-        assert answer == answer_of(order)
-        self.first_answers[name] = answer
+        self._submit(self.market.symbol, order, answer_of(order))
+        self.first_answers[name] = answer_of(order)
         self.seen[order.reject_code or order.status] += 1
 
     def submit_again(self, index: int, change: str | None) -> None:
@@ -249,10 +254,10 @@ class Trial:
             again.time_in_force = "FOK" if order.time_in_force == "IOC" else "IOC"
         else:
             change = None
-        answer = self.exchange.submit(self.market.symbol, again)
-        assert answer == (
-            self.first_answers[order.client_order_id] if change is None else error("duplicate_client_order_id")
-        )
+        if index % 2:
+            self.settle()  # an id that comes twice in a batch changes how all of it is taken
+        known = self.first_answers[order.client_order_id] if change is None else error("duplicate_client_order_id")
+        self._submit(self.market.symbol, again, known)
 
     def submit_bad(self, code: str) -> None:
         """What is not an order is refused by its code and leaves nothing behind."""
@@ -274,16 +279,22 @@ class Trial:
                 bad.type, bad.price = "market", None
             case "invalid_side":
                 bad.side = "hold"
-        assert self.exchange.submit(symbol, bad) == error(code)
+        self._submit(symbol, bad, error(code))
 
     def cancel(self, index: int) -> None:
         name = f"{self.market.symbol}-o{index % (len(self.market.orders) + 1)}"  # now and then one that never was
+        if index % 2:
+            self.settle()
         refused = self.market.cancel(name)
-        answer = self.exchange.cancel(name)
-        assert answer == (error(refused) if refused else answer_of(self.market.orders[name]))
+        expected = error(refused) if refused else answer_of(self.market.orders[name])
+        if self._batched:
+            self._keep({"cancel": name}, expected)
+        else:
+            assert self.exchange.cancel(name) == expected
 
     def replace(self, bid_ticks: int, spread_ticks: int, bid_lots: int, ask_lots: int, lapses: bool = False) -> None:
         """A new quote, either side of which may be missing; refused where it could breach the position's limit."""
+        self.settle()
         bid, ask = on_grid(bid_ticks + CENTRE_TICKS, TICK), on_grid(bid_ticks + spread_ticks + CENTRE_TICKS, TICK)
         two = TwoSidedQuote(
             bid if bid_lots else None,
@@ -314,11 +325,38 @@ class Trial:
             self.market.lapse_quote()
 
     def set_quoting(self, enabled: bool) -> None:
+        self.settle()
         self.exchange.set_quoting(self.market.symbol, enabled)
         self.enabled = enabled
         if not enabled:
             self.market.withdraw_quote()
             self.lapsed = False
+
+    def _submit(self, symbol: str, order: Order, expected: Row) -> None:
+        if not self._batched:
+            assert self.exchange.submit(symbol, order) == expected
+            return
+        entry = {
+            "client_order_id": order.client_order_id,
+            "symbol": symbol,
+            "side": order.side,
+            "type": order.type,
+            "time_in_force": order.time_in_force,
+            "price": None if order.price is None else str(order.price),
+            "quantity": str(order.quantity),
+        }
+        self._keep(entry, expected)
+
+    def _keep(self, entry: dict[str, Any], expected: Row) -> None:
+        self._entries.append(entry)
+        self._expected.append(expected)
+
+    def settle(self) -> None:
+        """Hand in what was kept; from here on the database and the oracle are to agree."""
+        entries, self._entries = self._entries, []
+        expected, self._expected = self._expected, []
+        if entries:
+            assert self.exchange.submit_batch(entries) == expected
 
 
 def error(code: str) -> Row:

@@ -75,9 +75,28 @@ one_database_for_all_examples = settings(
 
 
 @pytest.fixture
-def new_trial(exchange: Exchange) -> Callable[[], Trial]:
-    numbers = count(1)
+def numbers() -> count[int]:
+    return count(1)
+
+
+@pytest.fixture
+def new_trial(exchange: Exchange, numbers: count[int]) -> Callable[[], Trial]:
     return lambda: Trial(exchange, next(numbers))
+
+
+@given(script=scripts)
+@one_database_for_all_examples
+def test_orders_handed_in_together_are_taken_as_if_one_after_another(
+    exchange: Exchange, numbers: count[int], script: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    trial = Trial(exchange, next(numbers), batched=True)
+    for name, values in script:
+        getattr(trial, name)(*values)
+    trial.settle()
+    compare_state(trial.exchange, trial.market, lapsed=trial.lapsed)
+    compare_books(trial.exchange, trial.market)
+    for outcome in sorted(trial.seen):
+        event(outcome)
 
 
 @pytest.mark.parametrize("exchange", ["as it is", GENERAL], indirect=True)

@@ -295,7 +295,7 @@ def batch() -> Command:
 @guarded(
     Mutation(
         "without-any-lock",
-        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;")),
+        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;")),
         "the second was told (AssertFailure|UniqueViolation)",
     )
 )
@@ -311,12 +311,12 @@ def test_a_steps_orders_placed_twice_at_once_exist_once(stage: Stage) -> None:
 @guarded(
     Mutation(
         "locked-backwards",
-        (("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     ),
     Mutation(
         "locked-as-they-come",
-        (("exchange_submit_orders_v2", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;"),),
+        (("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;"),),
         "BRAVO was locked before ALFA",
     ),
 )
