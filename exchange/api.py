@@ -11,9 +11,11 @@ from ninja import Path, Query, Router
 from accounts.auth import Access
 from accounts.permissions import PLACE_ORDER, TOGGLE_QUOTING
 from exchange import selectors, services
-from exchange.errors import UnknownOrder
+from exchange.errors import OrderRefused, UnknownOrder
 from exchange.schemas import (
     OrderAnswerOut,
+    OrderBatchIn,
+    OrderBatchOut,
     OrderIn,
     OrderListQuery,
     OrderOut,
@@ -50,6 +52,14 @@ def send_order(request: HttpRequest, order: OrderIn) -> Any:
         price=order.price,
         quantity=order.quantity,
     )
+
+
+@router.post("/orders/batch", response={200: OrderBatchOut, **ERRORS}, auth=Access(PLACE_ORDER), tags=ORDERS)
+def send_orders(request: HttpRequest, batch: OrderBatchIn) -> Any:
+    """Send up to 1,000 orders, taken one after another, durable together. Each has its own answer or refusal."""
+    orders = [order.model_dump(mode="json") for order in batch.orders]
+    answers = services.submit_orders(orders)
+    return {"items": [_or_refusal(order, answer) for order, answer in zip(orders, answers, strict=True)]}
 
 
 @router.get("/orders", response={200: Page[OrderOut], **ERRORS}, tags=ORDERS)
@@ -114,6 +124,14 @@ def set_symbol_quoting(request: HttpRequest, symbol: Path[str], quoting: Quoting
     if not _SYMBOL.fullmatch(symbol) or not selectors.has_symbol(symbol):
         raise ApiError(404, "unknown_symbol", "there is no such symbol")
     return services.set_quoting([symbol], quoting.enabled, _actor(request), quoting.reason or "")[0]
+
+
+def _or_refusal(order: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, or what it says in place of one, in the words of the API."""
+    if "error" not in answer:
+        return answer
+    refused = OrderRefused(answer["error"])
+    return {"client_order_id": order["client_order_id"], "code": refused.code, "detail": str(refused)}
 
 
 def _order_id(client_order_id: str) -> str:

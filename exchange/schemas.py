@@ -13,6 +13,7 @@ from mmproject.paging import DecimalText, SymbolListQuery, UtcText
 
 ORDER_ID_LENGTH_MAX = 64
 SYMBOL_LENGTH_MAX = 16
+ORDERS_PER_BATCH_MAX = 1000
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["limit", "market"]
@@ -41,6 +42,14 @@ class OrderIn(BaseModel):
     quantity: DecimalIn
 
 
+class OrderBatchIn(BaseModel):
+    """Orders to be taken one after another. All of them must be well-formed, or none is taken."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    orders: list[OrderIn] = Field(min_length=1, max_length=ORDERS_PER_BATCH_MAX)
+
+
 class OrderFillOut(BaseModel):
     """One trade of an order."""
 
@@ -59,6 +68,20 @@ class OrderAnswerOut(BaseModel):
     average_price: str | None
     fills: list[OrderFillOut]
     reject_code: str | None
+
+
+class OrderRefusedOut(BaseModel):
+    """Why an order of a batch was not taken, as it would have been told alone."""
+
+    client_order_id: str
+    code: str
+    detail: str
+
+
+class OrderBatchOut(BaseModel):
+    """An answer for each order, in their order."""
+
+    items: list[OrderAnswerOut | OrderRefusedOut]
 
 
 class OrderOut(BaseModel):

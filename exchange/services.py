@@ -107,7 +107,7 @@ def submit_order(
 
     def command() -> OrderAnswer:
         answer: OrderAnswer = query.document(
-            "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            "CALL exchange_place_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
             [client_order_id, symbol, side, type, time_in_force, price, quantity],
         )
         return answer
@@ -131,9 +131,7 @@ def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
 
     def command() -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = query.document(
-            "SELECT exchange_submit_orders_v3(%s::jsonb)", [json.dumps(orders)]
-        )
+        answers: list[dict[str, Any]] = query.value("CALL exchange_place_orders_v1(%s::jsonb)", [json.dumps(orders)])
         return answers
 
     try:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from mmproject.apierrors import ApiError
 
-BODY_BYTES_MAX = 64 * 1024  # the largest order is under 1 KiB
+BODY_BYTES_MAX = 512 * 1024  # a thousand orders, each as long as it may be
 NUMBER_LENGTH_MAX = 64
 DIGITS_MAX = 40  # before and behind the point; what is valid has 15 and 18
 REASON_LENGTH_MAX = 500

@@ -16,4 +16,6 @@ class Migration(migrations.Migration):
     operations = [
         drop_function("exchange_submit_orders_v2"),
         sql_function("exchange_submit_orders_v3", owner="mm_exchange", execute=GATEWAY),
+        sql_function("exchange_place_order_v1", execute=GATEWAY),
+        sql_function("exchange_place_orders_v1", execute=GATEWAY),
     ]

@@ -65,13 +65,17 @@ EXECUTES: dict[str, set[str]] = {
     "mm_exchange": {
         "exchange_add_symbols_v1", "exchange_start_clock_v1", "exchange_advance_clock_v1", "exchange_orders_done_v1",
         "exchange_clock_step_v1", "exchange_submit_order_v2", "exchange_match_order_v1", "exchange_note_book_v1",
-        "exchange_order_holds_v1", "exchange_submit_orders_v3", "exchange_cancel_order_v2",
+        "exchange_order_holds_v1", "exchange_submit_orders_v3", "exchange_place_order_v1", "exchange_place_orders_v1",
+        "exchange_cancel_order_v2", "ledger_record_fills_v1",
         "exchange_order_state_v1", "exchange_order_answer_v1", "exchange_withdraw_quotes_v1", "exchange_match_quote_v2",
         "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v2", "exchange_set_quoting_v1",
         "exchange_set_parameters_v1", "ledger_open_position_v1", "ledger_record_fill_v2", "authority_sweep_v1",
         "journal_lock_v1",
     },
-    "mm_ledger": {"ledger_open_position_v1", "ledger_record_fill_v2", "ledger_fill_holds_v1", "journal_lock_v1"},
+    "mm_ledger": {
+        "ledger_open_position_v1", "ledger_record_fill_v2", "ledger_record_fills_v1", "ledger_fill_holds_v1",
+        "ledger_cost", "ledger_cost_after_v1", "journal_lock_v1",
+    },
     "mm_authority": {
         "authority_register_v1", "authority_renew_v2", "authority_watch_v1", "authority_sweep_v1",
         "authority_acquire_v1", "authority_release_v1", "authority_leave_v1", "authority_apply_assignment_v1",
@@ -85,9 +89,10 @@ EXECUTES: dict[str, set[str]] = {
         "authority_replace_quotes_v2", "authority_session_alive_v1", "journal_lock_v1",
     },
     "mm_console": {
-        "exchange_submit_order_v2", "exchange_submit_orders_v3", "exchange_cancel_order_v2", "exchange_order_state_v1",
-        "exchange_order_answer_v1", "exchange_set_quoting_v1", "exchange_set_parameters_v1",
-        "authority_set_draining_v1", "authority_session_alive_v1", "journal_lock_v1",
+        "exchange_submit_order_v2", "exchange_submit_orders_v3", "exchange_place_order_v1", "exchange_place_orders_v1",
+        "exchange_cancel_order_v2", "exchange_order_state_v1", "exchange_order_answer_v1",
+        "exchange_set_quoting_v1", "exchange_set_parameters_v1", "authority_set_draining_v1",
+        "authority_session_alive_v1", "journal_lock_v1",
     },
 }  # fmt: skip
 
@@ -178,15 +183,16 @@ def test_views_are_for_reading(connection: Connection, role: str) -> None:
 
 def test_each_role_may_call_exactly_its_functions(connection: Connection, role: str) -> None:
     functions = connection.execute(
-        "SELECT proname, coalesce((SELECT string_agg(CASE WHEN proisstrict THEN '''x''' ELSE 'NULL' END || '::'"
-        "                                             || format_type(t, NULL), ', ' ORDER BY position)"
-        "                            FROM unnest(proargtypes) WITH ORDINALITY AS a (t, position)), '')"
+        "SELECT CASE prokind WHEN 'p' THEN 'CALL' WHEN 'a' THEN 'SELECT' ELSE 'SELECT * FROM' END, proname,"
+        "       coalesce((SELECT string_agg(CASE WHEN proisstrict THEN '''x''' ELSE 'NULL' END || '::'"
+        "                                     || format_type(t, NULL), ', ' ORDER BY position)"
+        "                    FROM unnest(proargtypes) WITH ORDINALITY AS a (t, position)), '')"
         "  FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
         "   AND prorettype <> 'trigger'::regtype"  # these nobody can call
-        "   AND proname ~ '^(journal|ledger|exchange|authority|accounts|console)_' ORDER BY 1"
+        "   AND proname ~ '^(journal|ledger|exchange|authority|accounts|console)_' ORDER BY proname"
     ).fetchall()
     assert len(functions) >= 30
-    allowed = {name for name, arguments in functions if not refused(connection, f"SELECT * FROM {name}({arguments})")}
+    allowed = {name for call, name, given in functions if not refused(connection, f"{call} {name}({given})")}
 
     assert allowed == EXECUTES[role]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -227,6 +228,19 @@ def test_a_wrong_batch_item_concerns_itself_alone(worker: Database) -> None:
     assert [answer.get("error") or answer["status"] for answer in answers] == [
         "resting", "off_tick", "unknown_order", "cancelled",
     ]  # fmt: skip
+
+
+def test_an_answered_order_is_on_disk(worker: Database) -> None:
+    """Its work commits without waiting, and a commit of its own waits: without that one some of these would be early."""
+    admin = worker.connect()
+    order = {"symbol": "ALFA", "side": "buy", "type": "limit", "time_in_force": "GTC"}
+    for number in range(20):
+        (before,) = admin.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or ()
+        if number % 2:
+            services.submit_order(**order, client_order_id=f"o{number}", price=Decimal(1), quantity=Decimal(1))
+        else:
+            services.submit_orders([{**order, "client_order_id": f"o{number}", "price": "1", "quantity": "1"}])
+        assert admin.execute("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", [before]).fetchone() == (True,), number
 
 
 def test_parameters_out_of_range_are_refused_and_change_nothing(worker: Database) -> None:

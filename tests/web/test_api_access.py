@@ -30,6 +30,7 @@ ORDER = {
 # method, path, body, the permission that it needs
 WRITES: list[tuple[str, str, Any, str]] = [
     ("POST", "orders", ORDER, "accounts.place_order"),
+    ("POST", "orders/batch", {"orders": [ORDER]}, "accounts.place_order"),
     ("DELETE", "orders/x", None, "accounts.place_order"),
     ("POST", "quoting", {"enabled": True}, "accounts.toggle_quoting"),
     ("POST", "symbols/ALFA/quoting", {"enabled": True}, "accounts.toggle_quoting"),

@@ -55,7 +55,7 @@ ORDERS: dict[str, tuple[Any, int, str]] = {
     "an array nested 10,000 deep": (raw(price="[" * 10_000 + "]" * 10_000), 400, "malformed_json"),
     "an object nested 5,000 deep": (raw(price='{"a":' * 5_000 + "1" + "}" * 5_000), 400, "malformed_json"),
     "a body of 2 MB": (raw(symbol='"' + "A" * 2_000_000 + '"'), 400, "body_too_large"),
-    "a body of 100 kB": (raw(symbol='"' + "A" * 100_000 + '"'), 400, "body_too_large"),
+    "a body of 600 kB": (raw(symbol='"' + "A" * 600_000 + '"'), 400, "body_too_large"),
     # Numbers that JSON does not have, or that nothing can hold
     "NaN": (raw(price="NaN"), 400, "malformed_json"),
     "Infinity": (raw(quantity="Infinity"), 400, "malformed_json"),

@@ -61,6 +61,53 @@ def test_a_crossing_order_answers_its_fills(market: HandMarket, api: ApiClient) 
     assert fill == ("sell", ask, Decimal(3))
 
 
+def test_orders_of_a_batch_are_each_answered_as_if_sent_alone(market: HandMarket, api: ApiClient) -> None:
+    bid, _ = market.best("ALFA")
+    alone = api.post("orders", order(market)).json
+    sent = [
+        order(market),
+        order(market, quantity="2"),
+        order(market, client_order_id="o-2", price=str(bid / 2), time_in_force="GTC"),
+        order(market, client_order_id="o-3", price="0.001"),
+        order(market, client_order_id="o-4", symbol="NOPE"),
+        order(market, client_order_id="o-5", quantity="2"),
+        order(market, client_order_id="o-6", time_in_force="FOK", quantity="1000000"),
+    ]
+
+    answer = api.post("orders/batch", {"orders": sent})
+
+    assert answer.status == 200
+    items = answer.json["items"]
+    assert items[0] == alone
+    assert [item.get("code") or item["status"] for item in items] == [
+        "filled", "duplicate_client_order_id", "resting", "off_tick", "unknown_symbol", "filled", "rejected",
+    ]  # fmt: skip
+    assert [item["client_order_id"] for item in items] == [item["client_order_id"] for item in sent]
+    assert set(items[1]) == {"client_order_id", "code", "detail"}
+    assert items[5] == api.get("orders/o-5").json
+    assert api.post("orders/batch", {"orders": sent}).raw == answer.raw, (
+        "sent again, it does nothing and answers the same"
+    )
+    assert market.rows(
+        "SELECT client_order_id FROM ledger_fill WHERE starts_with(client_order_id, 'o-') ORDER BY sequence"
+    ) == [("o-1",), ("o-5",)]
+
+
+def test_a_batch_that_is_not_well_formed_does_nothing(market: HandMarket, api: ApiClient) -> None:
+    good = order(market)
+    for orders, status in (
+        ([], 422),
+        ([good] * 1001, 422),
+        ([good, {**good, "client_order_id": "o-2", "quantity": "x"}], 422),
+        ([good, 5], 422),
+        ([good, {"cancel": "o-1"}], 422),
+        ("o-1", 422),
+    ):
+        assert api.post("orders/batch", {"orders": orders}).status == status, orders
+    assert api.post("orders/batch", [good]).status == 400
+    assert market.rows("SELECT FROM exchange_order WHERE starts_with(client_order_id, 'o-')") == []
+
+
 def test_the_same_order_again_answers_the_same_and_trades_once(market: HandMarket, api: ApiClient) -> None:
     sent = order(market)
     first = api.post("orders", sent)
