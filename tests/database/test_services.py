@@ -231,7 +231,7 @@ def test_a_wrong_batch_item_concerns_itself_alone(worker: Database) -> None:
 
 
 def test_an_answered_order_is_on_disk(worker: Database) -> None:
-    """Its work commits without waiting, and a commit of its own waits: without that one some of these would be early."""
+    """Its work commits without waiting, and a commit of its own waits: without it some of these would be early."""
     admin = worker.connect()
     order = {"symbol": "ALFA", "side": "buy", "type": "limit", "time_in_force": "GTC"}
     for number in range(20):
