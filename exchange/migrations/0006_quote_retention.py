@@ -1,15 +1,23 @@
-"""Superseded quote versions are partitioned by time, and dropped after a while."""
+"""Bounded growth: superseded quotes are partitioned by time and dropped after a while; how the hot tables are vacuumed."""
 
 from django.db import migrations, models
 
 from mmproject.conf import ROOT
 from mmproject.functions import drop_pattern_indexes, sql_function
 
-PARTITIONED = (ROOT / "exchange" / "sql" / "exchange_quoteversion_partitioned_v1.sql").read_text(encoding="utf-8")
+SQL = ROOT / "exchange" / "sql"
+PARTITIONED = (SQL / "exchange_quoteversion_partitioned_v1.sql").read_text(encoding="utf-8")
+HOT_TABLES = (SQL / "exchange_hot_tables_v1.sql").read_text(encoding="utf-8")
 
 
 class Migration(migrations.Migration):
-    dependencies = [("exchange", "0005_order_in_one_statement_per_table")]
+    dependencies = [
+        ("exchange", "0005_order_in_one_statement_per_table"),
+        # Whose tables are set up here together with ours.
+        ("authority", "0003_renewal_judged_under_its_lock"),
+        ("journal", "0003_activity_numbers"),
+        ("ledger", "0003_fill_is_its_activity"),
+    ]
 
     operations = [
         migrations.CreateModel(
@@ -38,4 +46,5 @@ class Migration(migrations.Migration):
             "SELECT exchange_keep_partitions_v1(3600000) FROM generate_series(1, 6)",
             reverse_sql=migrations.RunSQL.noop,
         ),
+        migrations.RunSQL(HOT_TABLES, reverse_sql=migrations.RunSQL.noop),
     ]
