@@ -68,9 +68,11 @@ def read(symbol: str, last: timedelta) -> Facts:
             [symbol, sorted(nodes - {None}), since],
         )
         withdrawals = _newest(
-            "SELECT version, xmin::text::bigint AS xid, published_at AS at, epoch, node, withdrawn_reason AS reason"
-            " FROM exchange_quoteversion WHERE symbol = %s AND withdrawn_reason IS NOT NULL AND published_at >= %s"
-            " ORDER BY version DESC LIMIT %s",
+            # The journal's word for them, written in the same commit: the quote versions are dropped after a while.
+            "SELECT (data ->> 'version')::bigint AS version, (xid::xid)::text::bigint AS xid, at,"
+            "       (data ->> 'epoch')::bigint AS epoch, node, data ->> 'reason' AS reason"
+            " FROM journal_activity WHERE kind = 'quote_withdrawn' AND symbol = %s AND at >= %s"
+            " ORDER BY id DESC LIMIT %s",
             [symbol, since],
         )
         rebalances = _newest("SELECT * FROM authority_rebalance ORDER BY generation DESC LIMIT %s", [])

@@ -155,6 +155,18 @@ _FENCE = (
                             WHERE (t.symbol, t.epoch, t.incarnation, t.node)
                                   = (v.symbol, v.epoch, v.incarnation, v.node))""",
     ),
+    # Fills and tenures are kept for ever, quotes are not: this still holds a fill to its right when its quote is gone.
+    Check(
+        "I4",
+        "each fill was made under a tenure",
+        """
+        SELECT f.* FROM (SELECT symbol, epoch, incarnation, node, count(*) AS fills, min(fill_id) AS first_fill
+                           FROM ledger_fill GROUP BY symbol, epoch, incarnation, node) AS f
+         WHERE NOT EXISTS (SELECT FROM authority_tenure t
+                            WHERE (t.symbol, t.epoch, t.incarnation, t.node)
+                                  = (f.symbol, f.epoch, f.incarnation, f.node))""",
+        checked="SELECT count(*) FROM ledger_fill",
+    ),
     Check(
         "I4",
         "each quote committed after its own epoch's grant and before any later one's",

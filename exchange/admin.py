@@ -12,7 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.permissions import CHANGE_PARAMETERS
 from exchange.errors import ExchangeError
-from exchange.models import Clock, Order, Price, Quote, QuoteVersion, Symbol, Trade
+from exchange.models import Clock, Order, Price, Quote, QuoteVersion, Retention, Symbol, Trade
 from exchange.services import set_parameters
 from mmproject.admin import ReadOnlyAdmin, SymbolFilter, one_of
 
@@ -139,6 +139,13 @@ class QuoteVersionAdmin(ReadOnlyAdmin):
     list_filter = (SymbolFilter,)
     search_fields = ("symbol",)
     ordering = ("-id",)
+
+
+@admin.register(Retention)
+class RetentionAdmin(ReadOnlyAdmin):
+    list_display = ("symbol", "version", "dropped_before")
+    search_fields = ("symbol",)
+    ordering = ("symbol",)
 
 
 @admin.register(Order)

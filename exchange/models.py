@@ -127,6 +127,9 @@ class Quote(models.Model):
 class QuoteVersion(models.Model):
     """One change of a symbol's quote: a publication, or a withdrawal (`withdrawn_reason`). Append-only.
 
+    In the database a table partitioned by `published_at`: what is older than MM_QUOTE_RETENTION_MS is dropped, except
+    a symbol's newest version. Its key there is (id, published_at), and (symbol, version) is unique in each partition;
+    over all of them the quote row's lock makes it so, and verify counts them (I4).
     `after_sequence` is the symbol's last fill at that moment: fills with a higher sequence came later, by the
     order of commits and whatever the clocks say.
     """
@@ -176,6 +179,20 @@ class QuoteVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} v{self.version}"
+
+
+class Retention(models.Model):
+    """How far a symbol's quote versions have been dropped: any up to `version` may be missing, and none above it.
+
+    The newest of those was published before `dropped_before`. Written by the drop itself, in the same commit.
+    """
+
+    symbol = models.TextField(primary_key=True)
+    version = models.BigIntegerField()
+    dropped_before = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.symbol} to v{self.version}"
 
 
 class Order(models.Model):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NotRequired, TypedDict
 
+import structlog
 from django.db import Error as DatabaseError
 from django.db import IntegrityError
 
@@ -27,11 +28,15 @@ from exchange.errors import (
 from exchange.orderflow import external_orders
 from exchange.prices import reference_price
 from mmproject import doorbell, query
+from mmproject.conf import conf
 from mmproject.db import retrying, sqlstate
 
 ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
 STEPS_PER_CALL = 100  # that one place_external_orders() makes up for; the next call goes on
+KEEP_STEPS_PER_CALL = 50  # after a long outage the next call goes on
 ADVANCES_PER_CALL = 5  # the clock is never more than one tick behind, so two would do; simulate's never waits
+
+logger = structlog.get_logger(__name__)
 
 UNKNOWN = "MM404"
 INVALID = "MM422"
@@ -70,6 +75,13 @@ class Toggle(TypedDict):
     after: bool
 
 
+class Kept(TypedDict):
+    """A step in keeping the quote versions' partitions: `action` is make or drop."""
+
+    action: str
+    partition: str
+
+
 def ensure_market(*, symbols: int, seed: int, tick_ms: int) -> None:
     """Make the market: the catalogue's first `symbols` symbols and the clock. What is there already stays.
 
@@ -84,6 +96,7 @@ def ensure_market(*, symbols: int, seed: int, tick_ms: int) -> None:
     missing = [spec.as_json() for spec in catalogue(symbols) if spec.name not in listed]
     if missing:
         query.value("SELECT exchange_add_symbols_v1(%s::jsonb)", [json.dumps(missing)])
+    keep_partitions()  # the worker's task, done once before anybody quotes
     in_force = query.value("SELECT exchange_start_clock_v1(%s, %s)", [seed, tick_ms])
     if in_force != seed:
         raise MarketDiffers(f"the data belong to a market with seed {in_force}, not {seed}")
@@ -201,6 +214,29 @@ def set_parameters(symbol: str, parameters: dict[str, Any], actor: str, reason: 
         if state in (CHECK_VIOLATION, NOT_NULL_VIOLATION, INVALID_TEXT, OUT_OF_RANGE):
             raise InvalidParameters(PARAMETER_RANGES) from None
         raise
+
+
+def keep_partitions(retention_ms: int = conf.quote_retention_ms) -> list[Kept]:
+    """Make the quote versions' next partitions ahead of time, and drop those past the retention; returns what was done.
+
+    Each step is a commit of its own, and reads again what is due: run twice, at once or killed half-way, it does no
+    harm. It makes nobody wait for longer than 50 ms (exchange_keep_partitions_v1), and is done with little when nothing
+    is due.
+    """
+    done: list[Kept] = []
+    while len(done) < KEEP_STEPS_PER_CALL:
+        step: list[Any] = retrying(
+            lambda: query.rows("SELECT action, partition FROM exchange_keep_partitions_v1(%s)", [retention_ms])
+        )
+        if not step:
+            break
+        if step[0]["action"] == "busy":
+            # Somebody reads, or another keeper is at work: the next call goes on.
+            logger.info("quote_partitions_busy", partition=step[0]["partition"])
+            break
+        done += step
+        logger.info("quote_partition", **step[0])
+    return done
 
 
 def advance_clock() -> int:

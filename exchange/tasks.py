@@ -22,3 +22,9 @@ def tick() -> None:
         services.place_external_orders()
     finally:
         _at_work.release()
+
+
+@shared_task(name="exchange.tasks.keep_partitions")  # type: ignore[untyped-decorator]
+def keep_partitions() -> None:
+    """Make the quote versions' next partitions, and drop those past the retention."""
+    services.keep_partitions()

@@ -16,16 +16,25 @@ SYMBOLS = "SELECT count(*) FROM exchange_quote"
 # A fill's moment is stamped after its quote was found valid, within the same call: matching one order takes less.
 MATCHING_ALLOWANCE = "interval '2 seconds'"
 
+# Old versions are dropped by the partition, and each drop writes down how far it went (exchange_retention): up to there
+# a version may be missing, and after it none.
 _QUOTES = (
     Check(
         "I4",
         "a symbol's quote versions count 1, 2, 3 ... and their epochs never fall",
         """
-        SELECT * FROM (SELECT symbol, version, epoch, lag(version) OVER w AS previous_version,
-                              lag(epoch) OVER w AS previous_epoch
-                         FROM exchange_quoteversion WINDOW w AS (PARTITION BY symbol ORDER BY version)) AS v
-         WHERE version <> coalesce(previous_version, 0) + 1 OR epoch < previous_epoch""",
+        SELECT v.*, r.version AS dropped_to
+          FROM (SELECT symbol, version, epoch, coalesce(lag(version) OVER w, 0) AS previous_version,
+                       lag(epoch) OVER w AS previous_epoch
+                  FROM exchange_quoteversion WINDOW w AS (PARTITION BY symbol ORDER BY version)) AS v
+          LEFT JOIN exchange_retention r ON r.symbol = v.symbol
+         WHERE v.version NOT BETWEEN previous_version + 1 AND greatest(previous_version, r.version) + 1
+            OR epoch < previous_epoch""",
         checked=VERSIONS,
+        note="""
+        SELECT 'quote versions published before ' || to_char(max(dropped_before) AT TIME ZONE 'UTC',
+                                                             'YYYY-MM-DD HH24:MI:SS')
+               || ' UTC have been dropped' FROM exchange_retention""",
     ),
     Check(
         "I4",
@@ -168,17 +177,19 @@ _OVERFILL = (
 )
 
 # Who rested decides the price: an order took if it never rested, or if its first answer already told of the fill.
+# Of a fill whose quote has been dropped what the order says is judged (and by authority, that it had a tenure).
 _FAIR_FILLS = f"""
     SELECT fill_id, quote_version, client_order_id, side, price, quantity, quoted_price, limit_price, filled_at,
            valid_until,
-           CASE WHEN version IS NULL OR withdrawn_reason IS NOT NULL THEN 'against no quote'
+           CASE WHEN version IS NULL AND NOT is_dropped OR withdrawn_reason IS NOT NULL THEN 'against no quote'
                 WHEN order_side IS NULL THEN 'with no order'
-                WHEN (epoch, incarnation, node) IS DISTINCT FROM (quote_epoch, quote_incarnation, quote_node)
+                WHEN NOT is_dropped
+                 AND (epoch, incarnation, node) IS DISTINCT FROM (quote_epoch, quote_incarnation, quote_node)
                 THEN 'under another epoch than the quote''s'
                 WHEN sequence <= after_sequence OR sequence > until_sequence THEN 'while the quote was not live'
                 WHEN filled_at >= valid_until + {MATCHING_ALLOWANCE} THEN 'after the quote had lapsed'
                 WHEN order_side::text = side::text OR order_symbol <> symbol THEN 'on the wrong side'
-                WHEN quoted_price IS NULL
+                WHEN quoted_price IS NULL AND NOT is_dropped
                   OR CASE side WHEN 'buy' THEN price > quoted_price ELSE price < quoted_price END
                 THEN 'beyond the quote''s price'
                 WHEN CASE side WHEN 'buy' THEN price < limit_price ELSE price > limit_price END
@@ -194,7 +205,8 @@ _FAIR_FILLS = f"""
       FROM (SELECT f.fill_id, f.symbol, f.sequence, f.quote_version, f.client_order_id, f.side, f.price, f.quantity,
                    f.epoch, f.incarnation, f.node, f.filled_at, f.tick_size AS fill_tick_size,
                    f.lot_size AS fill_lot_size, s.tick_size, s.lot_size,
-                   v.version, v.withdrawn_reason, v.epoch AS quote_epoch, v.incarnation AS quote_incarnation,
+                   v.version, v.version IS NULL AND f.quote_version <= coalesce(r.version, 0) AS is_dropped,
+                   v.withdrawn_reason, v.epoch AS quote_epoch, v.incarnation AS quote_incarnation,
                    v.node AS quote_node, v.after_sequence, v.until_sequence, v.valid_until,
                    CASE f.side WHEN 'buy' THEN v.bid_price ELSE v.ask_price END AS quoted_price,
                    CASE f.side WHEN 'buy' THEN v.bid_quantity ELSE v.ask_quantity END AS quoted_quantity,
@@ -206,6 +218,7 @@ _FAIR_FILLS = f"""
               LEFT JOIN exchange_symbol s ON s.name = f.symbol
               LEFT JOIN (SELECT *, lead(after_sequence) OVER (PARTITION BY symbol ORDER BY version) AS until_sequence
                            FROM exchange_quoteversion) AS v ON v.symbol = f.symbol AND v.version = f.quote_version
+              LEFT JOIN exchange_retention r ON r.symbol = f.symbol
               LEFT JOIN exchange_order o ON o.client_order_id = f.client_order_id) AS joined"""
 
 _FAIR_TRADES = """
@@ -238,6 +251,10 @@ _FAIR = (
         "each fill lies within its quote and its order, both live then, on tick and on lot",
         f"SELECT * FROM ({_FAIR_FILLS}) AS f WHERE unfair IS NOT NULL",
         checked=FILLS,
+        note="""
+        SELECT CASE WHEN count(*) > 0 THEN count(*) || ' fills are older than the quote versions that are kept: judged'
+                    || ' by their orders and tenures only' END
+          FROM ledger_fill f JOIN exchange_retention r ON r.symbol = f.symbol AND r.version >= f.quote_version""",
     ),
     Check("I9", "the quote's row knows the best price that rests on each side of the book", _BOOK, checked=SYMBOLS),
     Check(

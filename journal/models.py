@@ -25,7 +25,13 @@ class Activity(models.Model):
     data = models.JSONField(default=dict, db_default={})
 
     class Meta:
-        indexes = [models.Index(fields=["xid", "id"], name="activity_commit_order")]
+        indexes = [
+            models.Index(fields=["xid", "id"], name="activity_commit_order"),
+            # A symbol's story needs its few withdrawals; the quote versions themselves are dropped after a while.
+            models.Index(
+                fields=["symbol", "id"], condition=models.Q(kind="quote_withdrawn"), name="activity_withdrawals"
+            ),
+        ]
         verbose_name_plural = "activity"
 
     def __str__(self) -> str:

@@ -33,7 +33,12 @@ class EstimatedPaginator(Paginator):  # type: ignore[type-arg]
             return counted
         with connection.cursor() as cursor:
             table = found.model._meta.db_table
-            cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [table])
+            # A partitioned table has no estimate of its own, its partitions have; -1 is a table never looked at.
+            cursor.execute(
+                "SELECT sum(greatest(reltuples, 0))::bigint FROM pg_class WHERE oid = %s::regclass"
+                " OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass)",
+                [table, table],
+            )
             return max(counted, int(cursor.fetchone()[0]))
 
 

@@ -1,4 +1,4 @@
-"""Celery: the exchange's clock and external orders, and the second sweeper.
+"""Celery: the exchange's clock and external orders, the second sweeper, and the quote versions' partitions.
 
 Nothing here may matter twice or never: each task computes from the tables what is due. So messages expire (queues
 stay bounded while no worker runs), and a lost one is made good by the next.
@@ -29,6 +29,7 @@ from mmproject.db import PSYCOPG_OPTIONS, connect_url
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 SWEEP_INTERVAL_S = 1.0
+KEEP_INTERVAL_S = 5.0  # half the width of the narrowest partition of the quote versions
 EXPIRES_TICKS = 5  # a message older than this many of its intervals is dropped unread
 VISIBILITY_TIMEOUT_S = 30  # a task taken by a worker that died is run again after it
 POLL_INTERVAL_S = 0.25  # only when a notification was missed
@@ -91,6 +92,11 @@ app.conf.update(
             "task": "authority.tasks.sweep",
             "schedule": SWEEP_INTERVAL_S,
             "options": {"expires": EXPIRES_TICKS * SWEEP_INTERVAL_S},
+        },
+        "keep_partitions": {
+            "task": "exchange.tasks.keep_partitions",
+            "schedule": KEEP_INTERVAL_S,
+            "options": {"expires": EXPIRES_TICKS * KEEP_INTERVAL_S},
         },
     },
 )

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SYMBOLS_MAX = 10_000  # the most that the assignment and the page were measured with
 NODES_MAX = 50
+RETENTION_MS_MIN = 60_000  # verify and the benchmarks look back this far; exchange_keep_partitions_v1 allows no less
+RETENTION_MS_MAX = 2_592_000_000  # 30 days
 LOGIN_PARAMETERS = frozenset({"user", "password", "passfile", "service"})
 
 
@@ -39,6 +41,7 @@ class Conf:
     belief_margin_ms: int  # a node stops trusting its leases this long before they end
     quote_validity_ms: int  # a quote that nobody refreshes lapses after it
     quote_refresh_ms: int  # a quote is replaced at least this often (I11 allows 5 s)
+    quote_retention_ms: int  # superseded quote versions are dropped after it
     allowed_hosts: tuple[str, ...]
     debug: bool
     log_level: str
@@ -96,6 +99,7 @@ def load() -> Conf:
             belief_margin_ms=integer("MM_BELIEF_MARGIN_MS", 300, 0, 60_000),
             quote_validity_ms=integer("MM_QUOTE_VALIDITY_MS", 8000, 500, 600_000),
             quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 4000, 100, 300_000),
+            quote_retention_ms=integer("MM_QUOTE_RETENTION_MS", 3_600_000, RETENTION_MS_MIN, RETENTION_MS_MAX),
             allowed_hosts=tuple(env.list("MM_ALLOWED_HOSTS", [])),
             debug=env.bool("MM_DEBUG", False),
             log_level=env.str("MM_LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),

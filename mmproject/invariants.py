@@ -148,14 +148,23 @@ class Check:
         return found
 
 
+def _partitions(table: str) -> str:
+    return f"SELECT inhrelid AS relation FROM pg_inherits WHERE inhparent = '{table}'::regclass"
+
+
 def unique_on(table: str, *columns: str) -> str:
-    """Query: a row when no valid unique index covers exactly these columns of every row."""
+    """Query: a row when no valid unique index covers exactly these columns of every row.
+
+    For a partitioned table, a row for each partition without one.
+    """
     wanted = ", ".join(f"'{column}'" for column in columns)
     return f"""
-        SELECT 'a valid unique index on {table} ({", ".join(columns)})' AS missing
+        SELECT 'a valid unique index on ' || relation::regclass || ' ({", ".join(columns)})' AS missing
+          FROM ({_partitions(table)}
+                UNION ALL SELECT oid FROM pg_class WHERE oid = '{table}'::regclass AND relkind = 'r') AS t
          WHERE NOT EXISTS (
             SELECT FROM pg_index i
-             WHERE i.indrelid = '{table}'::regclass AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+             WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
                AND (SELECT array_agg(a.attname::text ORDER BY k.n)
                       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
                       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) = ARRAY[{wanted}])"""
@@ -170,9 +179,11 @@ def constraint_on(table: str, name: str) -> str:
 
 
 def triggers_on(table: str, *names: str) -> str:
-    """Query: a row for each of these triggers that the table lacks or that is disabled."""
+    """Query: a row for each of these triggers that the table, or a partition of it, lacks or that is disabled there."""
     wanted = ", ".join(f"'{name}'" for name in names)
     return f"""
-        SELECT 'enabled trigger ' || wanted || ' on {table}' AS missing FROM unnest(ARRAY[{wanted}]) AS wanted
+        SELECT 'enabled trigger ' || wanted || ' on ' || relation::regclass AS missing
+          FROM ({_partitions(table)} UNION ALL SELECT '{table}'::regclass) AS t
+         CROSS JOIN unnest(ARRAY[{wanted}]) AS wanted
          WHERE NOT EXISTS (SELECT FROM pg_trigger
-                            WHERE tgrelid = '{table}'::regclass AND tgname = wanted AND tgenabled IN ('O', 'A'))"""
+                            WHERE tgrelid = relation AND tgname = wanted AND tgenabled IN ('O', 'A'))"""

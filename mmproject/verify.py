@@ -1,7 +1,7 @@
 """`verify`: every invariant of DESIGN, section 9, judged against the live database in one snapshot.
 
 One read-only REPEATABLE READ transaction: what it reports was true of one moment, whatever went on meanwhile. It takes
-no lock that a writer waits for. It needs no rights beyond reading.
+no lock that a writer waits for; old quote versions are dropped after it. It needs no rights beyond reading.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _LIMITS: Final = {
     "jit": "off",
     "search_path": "public",
 }
+# Taken before the snapshot: a dropped table is gone for every snapshot, and what was noted of the drop only for later
+# ones. So either both have happened, or the drop waits until we are through.
+_NOTHING_IS_DROPPED: Final = "LOCK TABLE ONLY exchange_quoteversion IN ACCESS SHARE MODE"
 _LIMITS_SINCE_17: Final = {"transaction_timeout": "0"}
 
 
@@ -148,6 +151,7 @@ def verify(
             for name, value in limits.items():
                 # Not set_config(): a SELECT would take the snapshot.
                 connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
+            connection.execute(_NOTHING_IS_DROPPED)
             # The clock is read as the snapshot's first statement begins: a moment later than this is never judged.
             row = connection.execute("SELECT statement_timestamp(), pg_current_snapshot()::text").fetchone()
             assert row is not None

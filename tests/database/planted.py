@@ -12,6 +12,7 @@ SIDES = "CASE side WHEN 'buy' THEN 'sell' ELSE 'buy' END::mm_side"
 A_FILL = "(SELECT fill_id FROM ledger_fill WHERE symbol = 'ALFA' ORDER BY sequence OFFSET 3 LIMIT 1)"
 MOVED = "(SELECT min(symbol) FROM authority_tenure WHERE epoch = 3)"  # a symbol of several tenures
 A_GENERATED = "(SELECT min(client_order_id) FROM exchange_order WHERE step > 1 AND symbol = 'ALFA')"
+DROPPED = "INSERT INTO exchange_retention VALUES ('ALFA', 3, clock_timestamp())"
 AN_HOUR_EARLIER = (
     "ALTER TABLE authority_tenure DROP CONSTRAINT i3_no_overlap",  # judged row by row while they move
     "UPDATE authority_tenure SET granted_at = granted_at - interval '1 hour', ended_at = ended_at - interval '1 hour'"
@@ -113,16 +114,31 @@ FENCE = (
           says='"epoch": 1'),
     plant("I4", "a symbol's quote versions count 1, 2, 3 ... and their epochs never fall",
           "DELETE FROM exchange_quoteversion WHERE symbol = 'ALFA' AND version = 2"),
+    # Some have been dropped, and one more than that is missing.
+    plant("I4", "a symbol's quote versions count 1, 2, 3 ... and their epochs never fall", DROPPED,
+          "DELETE FROM exchange_quoteversion WHERE symbol = 'ALFA' AND version <= 4", says='"version": 5'),
+    plant("I4", "a symbol's quote versions count 1, 2, 3 ... and their epochs never fall", DROPPED,
+          "DELETE FROM exchange_quoteversion WHERE symbol = 'ALFA' AND version = 6", says='"version": 7'),
+    # What may be missing may still not be there twice.
+    plant("I4", "a symbol's quote versions count 1, 2, 3 ... and their epochs never fall", DROPPED,
+          copy_row("exchange_quoteversion", "symbol = 'ALFA' AND version = 2", id="999999",
+                   published_at="clock_timestamp() + interval '1 day'"), says='"version": 2'),
     plant("I4", "the live quote is its newest version, under the fence's epoch or an older one",
           "UPDATE exchange_quote SET bid_price = bid_price - tick_size WHERE bid_price IS NOT NULL"),
     plant("I4", "the live quote is its newest version, under the fence's epoch or an older one",
           "UPDATE exchange_quote SET version = version + 1 WHERE symbol = 'ALFA'"),
-    plant("I4", "the database refuses to change a quote version", disable("exchange_quoteversion", "append_only_row")),
+    plant("I4", "the database refuses to change a quote version", disable("exchange_quoteversion", "append_only_row"),
+          says="append_only_row on exchange_quoteversion"),
+    plant("I4", "the database refuses to change a quote version",
+          disable("exchange_quoteversion_default", "append_only_table"),
+          says="append_only_table on exchange_quoteversion_default"),
     plant("I4", "the database refuses a second quote version under a number",
-          drop("exchange_quoteversion", "quote_version_once")),
+          drop("exchange_quoteversion_default", "quote_version_once_default")),
     plant("I4", "the database keeps one live quote per symbol", drop_unique("exchange_quote", "symbol")),
     plant("I4", "each quote version belongs to a tenure",
           "UPDATE exchange_quoteversion SET incarnation = gen_random_uuid() WHERE symbol = 'ALFA' AND version = 1"),
+    plant("I4", "each fill was made under a tenure",
+          f"UPDATE ledger_fill SET incarnation = gen_random_uuid() WHERE fill_id = {A_FILL}"),
     # The row as it was, but written by a transaction of now: what a late commit leaves.
     plant("I4", "each quote committed after its own epoch's grant and before any later one's",
           f"UPDATE exchange_quoteversion SET version = version WHERE symbol = {MOVED} AND version = 1"),
@@ -175,9 +191,26 @@ SIZES = (
 )  # fmt: skip
 
 FAIR = "each fill lies within its quote and its order, both live then, on tick and on lot"
+A_FILL_WITHOUT_QUOTE = (
+    "INSERT INTO exchange_retention SELECT symbol, quote_version, clock_timestamp()"
+    f" FROM ledger_fill WHERE fill_id = {A_FILL}",
+    "DELETE FROM exchange_quoteversion v USING ledger_fill f"
+    f" WHERE f.fill_id = {A_FILL} AND v.symbol = f.symbol AND v.version <= f.quote_version",
+)
 FAIRNESS = (
     plant("I9", FAIR, f"UPDATE ledger_fill SET quote_version = 99999 WHERE fill_id = {A_FILL}",
           says="against no quote"),
+    # Versions have been dropped, but not this fill's.
+    plant("I9", FAIR, "INSERT INTO exchange_retention SELECT symbol, quote_version - 1, clock_timestamp()"
+                      f" FROM ledger_fill WHERE fill_id = {A_FILL}",
+          "DELETE FROM exchange_quoteversion v USING ledger_fill f"
+          f" WHERE f.fill_id = {A_FILL} AND v.symbol = f.symbol AND v.version <= f.quote_version",
+          says="against no quote"),
+    # Its quote has been dropped; what its order says is still judged.
+    plant("I9", FAIR, *A_FILL_WITHOUT_QUOTE, f"UPDATE ledger_fill SET side = {SIDES} WHERE fill_id = {A_FILL}",
+          says="on the wrong side"),
+    plant("I9", FAIR, *A_FILL_WITHOUT_QUOTE,
+          f"UPDATE ledger_fill SET client_order_id = 'nobody' WHERE fill_id = {A_FILL}", says="with no order"),
     plant("I9", FAIR, f"UPDATE ledger_fill SET client_order_id = 'nobody' WHERE fill_id = {A_FILL}",
           says="with no order"),
     plant("I9", FAIR, f"UPDATE ledger_fill SET epoch = epoch + 1 WHERE fill_id = {A_FILL}",

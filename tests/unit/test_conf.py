@@ -27,6 +27,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
     assert (conf.host, conf.port, conf.nodes, conf.symbols, conf.seed) == ("127.0.0.1", 8000, 3, 10, 1)
     assert (conf.lease_ttl_ms, conf.renew_interval_ms, conf.tick_ms) == (3000, 1000, 1000)
     assert conf.var == ROOT / "var"
+    assert conf.quote_retention_ms == 3_600_000
     assert conf.quote_refresh_ms < 5000 < conf.quote_validity_ms
 
 
@@ -43,6 +44,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
         ("MM_LOG_LEVEL", "LOUD"),
         ("MM_RENEW_INTERVAL_MS", "2800"),
         ("MM_QUOTE_REFRESH_MS", "8000"),
+        ("MM_QUOTE_RETENTION_MS", "59999"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
