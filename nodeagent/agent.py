@@ -156,12 +156,13 @@ class Life:
         if self._quoter.has_lapsed and self._quoter.believes():
             log.info("belief restored", node=self._session.node, epochs=self.holdings.epochs())
             self.agenda.ask_then(self.holdings.symbols())
+        # No list of what is held: a renewal costs the same however much that is.
         log.debug(
             "renewed",
             node=self._session.node,
             incarnation=str(self._session.incarnation),
             expires_at=renewal.expires_at.isoformat(),
-            epochs=self.holdings.epochs(),
+            symbols=len(self.holdings),
         )
 
     async def _worker(self) -> None:

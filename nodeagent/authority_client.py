@@ -85,11 +85,10 @@ class Market:
 
     symbol: str
     price: Decimal
-    step: int
     position: Decimal
     position_version: int
-    parameters: QuotingParameters
     parameters_version: int
+    parameters: QuotingParameters | None  # None: of the version that the reader knows
     quoting_enabled: bool
     quote_epoch: int | None
     is_live: bool  # published, and not past valid_until
@@ -136,15 +135,21 @@ _CLAIMS = """
 """
 _ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v1($1, $2)"
 _RELEASE = "SELECT authority_release_v1($1, $2)"
+# The parameters hardly ever change: they are read when the version is not the one that the node knows.
 _MARKET = """
-    SELECT q.symbol, p.price, p.step, l.quantity, l.version, s.tick_size, s.lot_size, s.half_spread_ticks,
-           s.skew_ticks, s.quote_size, s.position_limit, s.parameters_version, q.quoting_enabled, q.quote_epoch,
-           q.published_at IS NOT NULL AND q.valid_until > clock_timestamp()
-      FROM exchange_quote q
-      JOIN exchange_symbol s ON s.name = q.symbol
-      JOIN exchange_price p ON p.symbol = q.symbol
-      JOIN ledger_position l ON l.symbol = q.symbol
-     WHERE q.symbol = ANY ($1)
+    SELECT q.symbol, p.price, l.quantity, l.version, s.parameters_version, q.quoting_enabled, q.quote_epoch,
+           q.published_at IS NOT NULL AND q.valid_until > clock_timestamp(),
+           CASE WHEN s.parameters_version <> k.version THEN s.tick_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.lot_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.half_spread_ticks END,
+           CASE WHEN s.parameters_version <> k.version THEN s.skew_ticks END,
+           CASE WHEN s.parameters_version <> k.version THEN s.quote_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.position_limit END
+      FROM unnest($1::text[], $2::bigint[]) AS k (symbol, version)
+      JOIN exchange_quote q ON q.symbol = k.symbol
+      JOIN exchange_symbol s ON s.name = k.symbol
+      JOIN exchange_price p ON p.symbol = k.symbol
+      JOIN ledger_position l ON l.symbol = k.symbol
 """
 # A quote need not be durable when it is published, so its locks are not held through an fsync: a fill against it can't
 # be made durable before it, as the log is written in order, and a crash ends our session, after which all is quoted
@@ -211,22 +216,24 @@ async def release(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> int:
     return int((await link.fetch(_RELEASE, incarnation, symbols))[0][0])
 
 
-async def market(link: Runs, symbols: Sequence[str]) -> list[Market]:
-    """What these symbols' quotes follow from and what they are now, as of one snapshot."""
+async def market(link: Runs, known: Mapping[str, int]) -> list[Market]:
+    """What these symbols' quotes follow from and what they are now, as of one snapshot.
+
+    `known` has the version of the parameters that the caller knows for each, 0 for none.
+    """
     return [
         Market(
             symbol=row[0],
             price=row[1],
-            step=row[2],
-            position=row[3],
-            position_version=row[4],
-            parameters=QuotingParameters(*row[5:11]),
-            parameters_version=row[11],
-            quoting_enabled=row[12],
-            quote_epoch=row[13],
-            is_live=row[14],
+            position=row[2],
+            position_version=row[3],
+            parameters_version=row[4],
+            parameters=None if row[8] is None else QuotingParameters(*row[8:14]),
+            quoting_enabled=row[5],
+            quote_epoch=row[6],
+            is_live=row[7],
         )
-        for row in await link.fetch(_MARKET, symbols)
+        for row in await link.fetch(_MARKET, list(known), list(known.values()))
     ]
 
 

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
+
+from nodeagent.quoting import QuotingParameters
 
 NEVER = float("inf")
 REFRESH_COALESCE_S = 0.05  # symbols that are due this close together go in one batch
+OTHERS_WITH_FIRST = 20  # taken along with urgent symbols: few, so that they are soon done, and the others never starve
 
 
 @dataclass(slots=True)
@@ -19,17 +23,23 @@ class Holding:
     basis: tuple[Decimal, int, int] | None = None  # price, position version, parameters version; None: not quoted yet
     due_at: float = 0.0  # on the loop's clock: looked at again by then, whatever the doorbell says
     refusals: int = 0  # quotes refused in a row for what they said (not for want of the right)
+    parameters: QuotingParameters | None = None  # as last read, and their version
+    parameters_version: int = 0
 
 
 @dataclass(slots=True)
 class Agenda:
-    """What the worker has to do next. Every part is a flag or a set of symbols held, so it can't grow without bound."""
+    """What the worker has to do next. Every part is a flag or a set of symbols held, so it can't grow without bound.
+
+    The symbols are kept in the order in which they were asked for, and asking again keeps a symbol's place: whatever
+    the load, each has its turn.
+    """
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     sweep: bool = False
     reconcile: bool = False
-    first: set[str] = field(default_factory=set)  # named by a doorbell, just filled or just granted
-    then: set[str] = field(default_factory=set)  # all the others that are to be looked at
+    first: dict[str, None] = field(default_factory=dict)  # named by a doorbell, just filled or just granted
+    then: dict[str, None] = field(default_factory=dict)  # all the others that are to be looked at
 
     def ask_sweep(self) -> None:
         self.sweep = True
@@ -40,23 +50,26 @@ class Agenda:
         self.wake.set()
 
     def ask_first(self, symbols: Iterable[str]) -> None:
-        self.first.update(symbols)
+        self.first.update(dict.fromkeys(symbols))
         self.wake.set()
 
     def ask_then(self, symbols: Iterable[str]) -> None:
-        self.then.update(symbols)
+        self.then.update(dict.fromkeys(symbols))
         self.wake.set()
 
     def take_symbols(self, most: int) -> list[str]:
-        """Up to `most` symbols to look at now, the urgent ones first; they are off the agenda."""
-        taken = sorted(self.first)[:most]
-        self.first.difference_update(taken)
-        self.then.difference_update(taken)
-        if len(taken) < most and self.then:
-            more = sorted(self.then)[: most - len(taken)]
-            self.then.difference_update(more)
-            taken += more
-        return taken
+        """Up to `most` symbols to look at now, longest asked for first; they are off the agenda.
+
+        Urgent ones go almost alone: they are replaced the sooner, and their rows are locked the shorter.
+        """
+        taken = list(islice(self.first, most))
+        for symbol in taken:
+            del self.first[symbol]
+            self.then.pop(symbol, None)
+        more = list(islice(self.then, min(most - len(taken), OTHERS_WITH_FIRST) if taken else most))
+        for symbol in more:
+            del self.then[symbol]
+        return taken + more
 
     @property
     def is_empty(self) -> bool:
