@@ -33,6 +33,8 @@ _SERVER_SETTINGS = {
     # that take an array anew each time, as it expects less from an array whose length it knows: that costs more than
     # to run them.
     "plan_cache_mode": "force_generic_plan",
+    # A plan that lasts must suit a table that has grown since: one made while it was small would read all of it.
+    "enable_seqscan": "off",
     "timezone": "UTC",
 }
 # serialization_failure, deadlock_detected, lock_not_available, query_canceled (its timeout), transaction_timeout

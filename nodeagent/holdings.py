@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 
 from nodeagent.quoting import QuotingParameters
 
@@ -37,8 +37,11 @@ class Agenda:
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     sweep: bool = False
-    reconcile: bool = False
+    reconcile: bool = False  # the members or the assignment may have changed
+    claim: bool = False  # leases that are assigned to us may be free
+    compare: bool = False  # what we hold may not be what the tables say that we hold
     first: dict[str, None] = field(default_factory=dict)  # named by a doorbell, just filled or just granted
+    late: dict[str, None] = field(default_factory=dict)  # whose refresh is due: not behind all that has just changed
     then: dict[str, None] = field(default_factory=dict)  # all the others that are to be looked at
 
     def ask_sweep(self) -> None:
@@ -49,8 +52,20 @@ class Agenda:
         self.reconcile = True
         self.wake.set()
 
+    def ask_claim(self) -> None:
+        self.claim = True
+        self.wake.set()
+
+    def ask_compare(self) -> None:
+        self.compare = True
+        self.wake.set()
+
     def ask_first(self, symbols: Iterable[str]) -> None:
         self.first.update(dict.fromkeys(symbols))
+        self.wake.set()
+
+    def ask_late(self, symbols: Iterable[str]) -> None:
+        self.late.update(dict.fromkeys(symbols))
         self.wake.set()
 
     def ask_then(self, symbols: Iterable[str]) -> None:
@@ -63,17 +78,26 @@ class Agenda:
         Urgent ones go almost alone: they are replaced the sooner, and their rows are locked the shorter.
         """
         taken = list(islice(self.first, most))
+        room = min(most - len(taken), OTHERS_WITH_FIRST) if taken else most
+        others = (symbol for symbol in chain(self.late, self.then) if symbol not in self.first)
+        taken = list(dict.fromkeys([*taken, *islice(others, room)]))
         for symbol in taken:
-            del self.first[symbol]
+            self.first.pop(symbol, None)
+            self.late.pop(symbol, None)
             self.then.pop(symbol, None)
-        more = list(islice(self.then, min(most - len(taken), OTHERS_WITH_FIRST) if taken else most))
-        for symbol in more:
-            del self.then[symbol]
-        return taken + more
+        return taken
 
     @property
     def is_empty(self) -> bool:
-        return not (self.sweep or self.reconcile or self.first or self.then)
+        return not (self.sweep or self.is_reconcile_due or self.is_quoting_due)
+
+    @property
+    def is_reconcile_due(self) -> bool:
+        return self.reconcile or self.claim or self.compare
+
+    @property
+    def is_quoting_due(self) -> bool:
+        return bool(self.first or self.late or self.then)
 
 
 class Holdings:
@@ -81,6 +105,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[str, Holding] = {}
+        self.none_left = asyncio.Event()
         self.next_due = NEVER  # no later than the earliest due_at of those that are not being looked at
 
     def __contains__(self, symbol: str) -> bool:
@@ -113,6 +138,8 @@ class Holdings:
 
     def drop(self, symbol: str) -> None:
         self._held.pop(symbol, None)
+        if not self._held:
+            self.none_left.set()
 
     def set_due(self, held: Holding, at: float) -> None:
         """Have it looked at again by `at`, on the loop's clock."""

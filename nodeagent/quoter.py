@@ -186,5 +186,5 @@ class Quoter:
             log.info("quoted", node=self._session.node, symbols=len(accepted), **which)
         if refused:
             log.warning("refused", node=self._session.node, incarnation=str(self.incarnation), epochs_reasons=refused)
-            self._agenda.ask_reconcile()
+            self._agenda.ask_compare()
             self._session.renew_soon()
