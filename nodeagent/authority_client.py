@@ -188,7 +188,7 @@ _MARKET = """
 _REPLACE = """
     SELECT symbol, outcome, version, traded,
            set_config('synchronous_commit', CASE WHEN bool_or(traded) OVER () THEN 'on' ELSE 'off' END, true)
-      FROM authority_replace_quotes_v2($1, $2, $3, $4, $5, $6, $7, $8)
+      FROM authority_replace_quotes_v3($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 

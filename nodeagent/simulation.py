@@ -43,7 +43,7 @@ _SESSION: Final = (
 )
 _ADVANCE: Final = "SELECT exchange_advance_clock_v1(%s, %s, %s::numeric[])"
 _REPLACE: Final = (
-    "SELECT symbol, outcome, traded FROM authority_replace_quotes_v2"
+    "SELECT symbol, outcome, traded FROM authority_replace_quotes_v3"
     "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)"
 )
 _SUBMIT: Final = "SELECT exchange_submit_orders_v2(%s::jsonb)"

@@ -125,7 +125,7 @@ class HandMarket:
             return {}
         sides = [self._sides(symbol) for symbol in symbols]
         rows = node.connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[], %s::numeric[],"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v3(%s, %s, %s, %s::numeric[], %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s)",
             [
                 node.incarnation,

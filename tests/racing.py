@@ -57,7 +57,7 @@ def unlocked(function: str, locking: str, shows: str, *, name: str = "") -> Muta
 
 
 REPLACE_UNLOCKED = (
-    "exchange_replace_quotes_v2",
+    "exchange_replace_quotes_v3",
     "PERFORM 1 FROM exchange_quote WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;",
     "",
 )
@@ -307,7 +307,7 @@ def replace(
         prices = [["99.95"] * len(symbols), ["100.05"] * len(symbols)]
         sizes = [str(quantity)] * len(symbols)
         rows = connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v2"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v3"
             "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             [node.incarnation, list(symbols), epochs, prices[0], sizes, prices[1], sizes, validity_ms],
         )

@@ -92,7 +92,7 @@ class Exchange:
         """Outcome, version and traded of each symbol."""
         sides = list(quotes.values())
         rows = self.node.execute(
-            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[],"
+            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v3(%s, %s, %s, %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             (
                 self.incarnation,

@@ -67,7 +67,7 @@ EXECUTES: dict[str, set[str]] = {
         "exchange_clock_step_v1", "exchange_submit_order_v2", "exchange_match_order_v1", "exchange_note_book_v1",
         "exchange_order_holds_v1", "exchange_submit_orders_v2", "exchange_cancel_order_v2",
         "exchange_order_state_v1", "exchange_order_answer_v1", "exchange_withdraw_quotes_v1", "exchange_match_quote_v2",
-        "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v2", "exchange_set_quoting_v1",
+        "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v3", "exchange_set_quoting_v1",
         "exchange_set_parameters_v1", "ledger_open_position_v1", "ledger_record_fill_v2", "authority_sweep_v2",
         "journal_lock_v1",
     },
@@ -75,15 +75,15 @@ EXECUTES: dict[str, set[str]] = {
     "mm_authority": {
         "authority_register_v2", "authority_renew_v2", "authority_watch_v1", "authority_sweep_v2",
         "authority_acquire_v2", "authority_release_v2", "authority_leave_v2", "authority_apply_assignment_v2",
-        "authority_replace_quotes_v2", "authority_session_alive_v1", "authority_end_incarnation_v2",
+        "authority_replace_quotes_v3", "authority_session_alive_v1", "authority_end_incarnation_v2",
         "authority_begin_leave_v1", "authority_ring_v1", "authority_set_draining_v1",
-        "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v2",
+        "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v3",
         "journal_lock_v1",
     },
     "mm_node": {
         "authority_register_v2", "authority_renew_v2", "authority_watch_v1", "authority_sweep_v2",
         "authority_acquire_v2", "authority_release_v2", "authority_leave_v2", "authority_apply_assignment_v2",
-        "authority_replace_quotes_v2", "authority_session_alive_v1", "authority_begin_leave_v1", "journal_lock_v1",
+        "authority_replace_quotes_v3", "authority_session_alive_v1", "authority_begin_leave_v1", "journal_lock_v1",
     },
     "mm_console": {
         "exchange_submit_order_v2", "exchange_submit_orders_v2", "exchange_cancel_order_v2", "exchange_order_state_v1",
