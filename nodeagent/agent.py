@@ -235,10 +235,12 @@ class Life:
             raise failed
 
     async def _reconcile(self) -> None:
-        """Again while leases become free: nobody holds them, while what is to be quoted still has its last quote."""
+        """Again while others release a few at a time: nobody holds those, while each still has its last quote.
+
+        What a lost node held comes in large batches and has no quote: each is quoted before the next.
+        """
         for _round in range(RECONCILE_MAX_ROUNDS):
-            await self._reconciler.reconcile()
-            if not self.agenda.claim or self._finishing.is_set():
+            if await self._reconciler.reconcile() or not self.agenda.claim or self._finishing.is_set():
                 return
 
     def _set_refresh_timer(self) -> None:

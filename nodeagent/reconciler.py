@@ -25,7 +25,7 @@ TURN_MAX_S = 0.1
 # One commit each, whose locks orders and quotes wait for. What is released has no holder until that has committed and
 # the next one has acquired it: few at a time. What is free waits already.
 RELEASE_MAX_SYMBOLS = 50
-ACQUIRE_MAX_SYMBOLS = 250
+ACQUIRE_MAX_SYMBOLS = 200
 
 
 class Reconciler:
@@ -56,14 +56,14 @@ class Reconciler:
         # Only a renewal tells when the next of the others expires, and that may be sooner than our next one.
         self._session.renew_soon()
 
-    async def reconcile(self) -> None:
+    async def reconcile(self) -> bool:
         """One round, from the tables alone. Raises ConnectionLost, TryAgain: it is on the agenda again then.
 
         1. apply a new assignment if the members have changed or symbols have none
         2. when in doubt (an answer was lost), take over what the tables say that we hold, forget what they don't
         3. release what is assigned to others
         4. acquire what is assigned to us and free; what others still hold comes with their release's doorbell
-        More than one batch in 3 or 4 asks for another round, so that quotes go out in between.
+        More than one batch in 3 or 4 asks for another round; returns whether it does: then quotes go out in between.
         """
         agenda = self._agenda
         # Off the agenda first, so that a doorbell from here on puts it back.
@@ -75,21 +75,23 @@ class Reconciler:
             if is_doubtful:
                 claims = await client.claims(self._link, self._session.node, self._session.incarnation)
                 self._adopt([claim for claim in claims if claim.is_held])
-            await self._give_and_take()
+            return await self._give_and_take()
         except (ConnectionLost, TryAgain):
             # What became of a release or a grant is then unknown.
             agenda.reconcile = agenda.compare = True
             raise
 
-    async def _give_and_take(self) -> None:
+    async def _give_and_take(self) -> bool:
         session = self._session
         due = await client.due(self._link, session.node, session.incarnation, RELEASE_MAX_SYMBOLS, ACQUIRE_MAX_SYMBOLS)
         if due.surplus:
             await self._release(due.surplus)
         if due.free:
             await self._acquire(due.free)
-        if len(due.surplus) == RELEASE_MAX_SYMBOLS or len(due.free) == ACQUIRE_MAX_SYMBOLS:
+        is_more = len(due.surplus) == RELEASE_MAX_SYMBOLS or len(due.free) == ACQUIRE_MAX_SYMBOLS
+        if is_more:
             self._agenda.ask_claim()
+        return is_more
 
     async def _rebalance_if_needed(self) -> None:
         for _attempt in range(APPLY_ATTEMPTS):
