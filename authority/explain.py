@@ -161,7 +161,7 @@ def _ended(facts: Facts, tenure: Row) -> Event:
         case "ended_by_operator":
             text = f"an operator ended {node}: {after}"
         case _:
-            left = tenure["incarnation_ended_at"] == tenure["ended_at"]
+            left = tenure["left_at"] is not None and tenure["left_at"] <= tenure["ended_at"]
             text = f"{node} {'left on purpose' if left else 'released it'}: {after}"
     if withdrawal:
         text += f"; its quote (version {withdrawal['version'] - 1}) was withdrawn"

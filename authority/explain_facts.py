@@ -123,7 +123,7 @@ def _tenures(symbol: str, since: datetime) -> list[Row]:
     return query.rows(
         "SELECT * FROM ("
         "  SELECT t.epoch, t.node, t.incarnation, t.granted_at, t.ended_at, t.reason, i.ttl_ms,"
-        "         i.ended_at AS incarnation_ended_at"
+        "         CASE 'released' WHEN i.ending THEN i.ending_at WHEN i.end_reason THEN i.ended_at END AS left_at"
         "    FROM authority_tenure t LEFT JOIN authority_incarnation i ON i.id = t.incarnation"
         "   WHERE t.symbol = %s AND t.epoch >= coalesce((SELECT max(e.epoch) FROM authority_tenure e"
         "         WHERE e.symbol = t.symbol AND e.ended_at < %s), 0)"

@@ -31,7 +31,8 @@ class Incarnation(models.Model):
     """One life of a node: from its registration until it ends, is lost or expires. It never comes back.
 
     `expires_at` moves on with each renewal and is in no index, so that renewals stay HOT. `serial` is the key
-    of the session advisory lock that its dedicated connection holds.
+    of the session advisory lock that its dedicated connection holds. `ending` is why its end has begun, since
+    `ending_at`: it leaves and hands over, or it was lost and more is to be taken away than one statement does.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -42,6 +43,8 @@ class Incarnation(models.Model):
     expires_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     end_reason = models.TextField(null=True)
+    ending = models.TextField(null=True)
+    ending_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -52,6 +55,11 @@ class Incarnation(models.Model):
                 condition=Q(ended_at__isnull=True, end_reason__isnull=True)
                 | Q(ended_at__isnull=False, end_reason__in=TENURE_REASONS),
                 name="incarnation_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(ending__isnull=True, ending_at__isnull=True)
+                | Q(ending__in=["released", "expired", "session_lost"], ending_at__isnull=False),
+                name="incarnation_ending",
             ),
             models.CheckConstraint(condition=Q(ttl_ms__gte=200, ttl_ms__lte=86_400_000), name="incarnation_ttl"),
         ]
@@ -117,7 +125,7 @@ class Tenure(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["incarnation"], condition=Q(ended_at__isnull=True), name="tenure_open"),
+            models.Index(fields=["symbol"], condition=Q(ended_at__isnull=True), name="tenure_open"),
         ]
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ class Drain(TypedDict):
     after: bool
 
 
-SWEEP_MAX = 100  # each call ends one; what is left is swept a second later
+SWEEP_MAX = 100  # each call ends one, or a part of one; what is left is swept a second later
 
 
 class Ended(TypedDict):
@@ -61,15 +61,19 @@ def sweep() -> list[Ended]:
     Locks what it ends, and waits for quotes in flight. Safe at any time and by anyone.
     """
 
-    def command() -> list[Ended]:
-        return [
-            Ended(incarnation=str(row["incarnation"]), node=row["node"], reason=row["reason"])
-            for row in query.rows("SELECT incarnation, node, reason FROM authority_sweep_v1()")
-        ]
+    def command() -> list[query.Row]:
+        return query.rows("SELECT incarnation, node, reason, done FROM authority_sweep_v2()")
 
     ended: list[Ended] = []
-    while len(ended) < SWEEP_MAX and (found := retrying(command)):
-        ended += found
+    for _call in range(SWEEP_MAX):
+        found = retrying(command)
+        if not found:
+            break
+        ended += [
+            Ended(incarnation=str(row["incarnation"]), node=row["node"], reason=row["reason"])
+            for row in found
+            if row["done"]
+        ]
     for one in ended:
         logger.info("swept", **one)
     return ended

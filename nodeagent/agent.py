@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from mmproject.conf import Conf
+from nodeagent import authority_client as client
 from nodeagent.authority_client import Renewal
 from nodeagent.connections import Backoff, ConnectionLost, Link, TryAgain, one_line, pause
 from nodeagent.holdings import NEVER, Agenda, Holdings
@@ -32,8 +33,10 @@ log = structlog.get_logger("nodeagent.agent")
 
 EXPIRY_SLACK_S = 0.005  # a sweep that comes early ends nothing; this is more than the clocks drift in a TTL
 SLOW_RECONCILE_S = 10.0  # the tables are compared anyway this often, should every doorbell have been lost
+RECONCILE_MAX_ROUNDS = 4  # one after another before quotes have their turn
 END_TIMEOUT_S = 5.0  # for tasks to end that were cancelled: none of them waits for anything then
-FINISH_TIMEOUT_S = 1.0  # for the statement in flight when told to stop, of the two seconds for all of it
+HANDOVER_TIMEOUT_S = 1.0  # for the others to take what we hold when told to stop, of the two seconds for all of it
+FINISH_TIMEOUT_S = 0.2  # for the statement in flight after that
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,16 @@ class NodeOptions:
 class Life:
     """One incarnation at work, from its registration to its end."""
 
-    def __init__(self, session: Session, options: NodeOptions, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, session: Session, options: NodeOptions, stopping: asyncio.Event, *, work: Link, watch: Link
+    ) -> None:
         self._session = session
         self._stopping = stopping
-        self._work = Link(options.url, f"mm-node {options.name} work")
-        self._watch = Link(options.url, f"mm-node {options.name} watch")
+        self._finishing = asyncio.Event()  # the worker is to stop
+        self._work = work
+        self._watch = watch
         self.holdings = Holdings()
-        self.agenda = Agenda()
+        self.agenda = Agenda(compare=True)
         self._quoter = Quoter(self._work, session, self.holdings, self.agenda, options.quoting)
         self._reconciler = Reconciler(self._work, session, self.holdings, self.agenda)
         self._watcher = Watcher(self._watch, session, self.agenda)
@@ -93,13 +99,27 @@ class Life:
 
     async def _told_to_stop(self) -> None:
         await self._stopping.wait()
-        self.agenda.wake.set()
+
+    async def _hand_over(self, work: asyncio.Task[None]) -> None:
+        """Quote on while the others are assigned what we hold, and release it as they are."""
+        if not len(self.holdings) or not await self._session.begin_leave():
+            return
+        self.agenda.ask_reconcile()
+        self.holdings.none_left.clear()
+        none_left = asyncio.create_task(self.holdings.none_left.wait())
+        try:
+            await asyncio.wait([work, none_left], timeout=HANDOVER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            none_left.cancel()
 
     async def _leave(self, work: asyncio.Task[None]) -> None:
-        """Stop on purpose: the statement in flight ends, then the incarnation does, and all leases with it."""
-        await asyncio.wait([work], timeout=FINISH_TIMEOUT_S)
+        """Stop on purpose: hand over, end the statement in flight, then the incarnation and what leases are left."""
         try:
-            released = await self._session.leave()
+            await self._hand_over(work)
+            self._finishing.set()
+            self.agenda.wake.set()
+            await asyncio.wait([work], timeout=FINISH_TIMEOUT_S)
+            released = self._reconciler.released + await self._session.leave()
         except (ConnectionLost, TryAgain, TimeoutError) as error:
             # Closing the connection ends the incarnation too, only less politely.
             log.warning("could not leave", node=self._session.node, error=one_line(error))
@@ -129,10 +149,13 @@ class Life:
         if running:  # better no node than one that goes on with a life that is over
             raise RuntimeError(f"did not end when cancelled: {[task.get_coro() for task in running]}")
 
-    def authority_rung(self) -> None:
-        """The authority's doorbell: somebody joined, ended, was granted or released something, or drains."""
-        self._watcher.ring_changed()
-        self.agenda.ask_reconcile()
+    def authority_rung(self, hint: str = "") -> None:
+        """The authority's doorbell: somebody joined, ended, leaves or drains; or leases of nodes it names are free."""
+        if not hint:
+            self._watcher.ring_changed()
+            self.agenda.ask_reconcile()
+        elif self._session.node in hint.split(","):
+            self.agenda.ask_claim()
 
     def market_rung(self, hint: str) -> None:
         """The market's doorbell: look at these symbols, or at all."""
@@ -156,12 +179,13 @@ class Life:
         if self._quoter.has_lapsed and self._quoter.believes():
             log.info("belief restored", node=self._session.node, epochs=self.holdings.epochs())
             self.agenda.ask_then(self.holdings.symbols())
+        # No list of what is held: a renewal costs the same however much that is.
         log.debug(
             "renewed",
             node=self._session.node,
             incarnation=str(self._session.incarnation),
             expires_at=renewal.expires_at.isoformat(),
-            epochs=self.holdings.epochs(),
+            symbols=len(self.holdings),
         )
 
     async def _worker(self) -> None:
@@ -172,11 +196,12 @@ class Life:
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         slow_at = loop.time()
-        while not self._stopping.is_set():
+        while not self._finishing.is_set():
             self.agenda.wake.clear()
             if loop.time() >= slow_at:
                 slow_at = loop.time() + SLOW_RECONCILE_S
                 self.agenda.ask_reconcile()
+                self.agenda.ask_compare()
             try:
                 await self._round()
             except (ConnectionLost, TryAgain) as error:
@@ -184,7 +209,7 @@ class Life:
                 log.warning(
                     "work interrupted", node=self._session.node, error=str(error), again_in_ms=round(wait_s * 1000)
                 )
-                await pause(wait_s, self._stopping)
+                await pause(wait_s, self._finishing)
                 continue
             backoff.reset()
             self._set_refresh_timer()
@@ -197,17 +222,26 @@ class Life:
         failed: ConnectionLost | TryAgain | None = None
         parts: list[tuple[Callable[[], bool], Callable[[], Awaitable[None]]]] = [
             (lambda: agenda.sweep, self._reconciler.sweep),
-            (lambda: agenda.reconcile, self._reconciler.reconcile),
-            (lambda: bool(agenda.first or agenda.then), self._quoter.quote_batch),
+            (lambda: agenda.is_reconcile_due, self._reconcile),
+            (lambda: agenda.is_quoting_due, self._quoter.quote_batch),
         ]
         for is_due, part in parts:
-            if is_due() and not self._stopping.is_set():
+            if is_due() and not self._finishing.is_set():
                 try:
                     await part()
                 except (ConnectionLost, TryAgain) as error:
                     failed = failed or error  # the others still have their turn: a locked row must not stop all quoting
         if failed is not None:
             raise failed
+
+    async def _reconcile(self) -> None:
+        """Again while others release a few at a time: nobody holds those, while each still has its last quote.
+
+        What a lost node held comes in large batches and has no quote: each is quoted before the next.
+        """
+        for _round in range(RECONCILE_MAX_ROUNDS):
+            if await self._reconciler.reconcile() or not self.agenda.claim or self._finishing.is_set():
+                return
 
     def _set_refresh_timer(self) -> None:
         due_at = self.holdings.next_due
@@ -219,7 +253,7 @@ class Life:
 
     def _refresh_due(self) -> None:
         self._refresh = None
-        self.agenda.ask_then(self.holdings.take_due(asyncio.get_running_loop().time()))
+        self.agenda.ask_late(self.holdings.take_due(asyncio.get_running_loop().time()))
 
 
 class Agent:
@@ -233,14 +267,17 @@ class Agent:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises UserError where trying again will not help, and what nobody expected.
 
-        1. register, as often as it takes
-        2. work until the incarnation is over; all that was believed goes with it
-        3. again, as a new incarnation
+        1. make the connections to work with: who is registered is given symbols, and should be ready for them
+        2. register, as often as it takes
+        3. work until the incarnation is over; all that was believed goes with it
+        4. again, as a new incarnation
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop, number)
         backoff = Backoff()
         while not self._stopping.is_set():
+            work, watch = (Link(self._options.url, f"mm-node {self._options.name} {use}") for use in ("work", "watch"))
+            await self._warm_up(work, watch)
             session = await open_session(
                 self._options.url,
                 self._options.name,
@@ -250,9 +287,11 @@ class Agent:
                 stopping=self._stopping,
             )
             if session is None:
+                work.terminate()
+                watch.terminate()
                 return
             began_at = time.monotonic()
-            self._life = Life(session, self._options, self._stopping)
+            self._life = Life(session, self._options, self._stopping, work=work, watch=watch)
             reason = await self._life.run()
             if reason is not None:
                 log.warning(
@@ -267,6 +306,14 @@ class Agent:
                 await pause(backoff.next_s(), self._stopping)
             self._life = None
 
+    async def _warm_up(self, work: Link, watch: Link) -> None:
+        try:
+            await client.warm_up(work)
+            await client.sweep(watch)
+        except (ConnectionLost, TryAgain) as error:
+            # They are made when they are needed; until then, registering tries again and again.
+            log.info("not ready yet", node=self._options.name, error=one_line(error))
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop cleanly, within two seconds. From here on a second signal ends the process at once."""
         log.info("stopping", node=self._options.name, signal=signal.Signals(number).name)
@@ -275,9 +322,9 @@ class Agent:
             signal.signal(other, signal.SIG_DFL)
         self._stopping.set()
 
-    def _authority_rung(self) -> None:
+    def _authority_rung(self, hint: str) -> None:
         if self._life is not None:
-            self._life.authority_rung()
+            self._life.authority_rung(hint)
 
     def _market_rung(self, hint: str) -> None:
         if self._life is not None:

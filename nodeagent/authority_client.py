@@ -39,9 +39,13 @@ class Neighbour(NamedTuple):
 
 
 class Ended(NamedTuple):
+    """A part of an incarnation's end, or all of it."""
+
     incarnation: UUID
     node: str
     reason: str
+    symbols: int  # that were taken away
+    done: bool
 
 
 class Membership(NamedTuple):
@@ -52,6 +56,7 @@ class Membership(NamedTuple):
     members: list[str]
     draining: list[str]
     unassigned: int  # symbols without an assignment
+    symbols: int = 0  # that there are
 
 
 class Claim(NamedTuple):
@@ -62,6 +67,13 @@ class Claim(NamedTuple):
     is_held: bool
     is_free: bool
     epoch: int
+
+
+class Due(NamedTuple):
+    """What an incarnation should give away, and what it may ask for: at most as many as were asked about."""
+
+    surplus: dict[str, int]  # held and assigned to another node: symbol and epoch
+    free: list[str]  # assigned to this node, and held by nobody
 
 
 class Grant(NamedTuple):
@@ -85,11 +97,10 @@ class Market:
 
     symbol: str
     price: Decimal
-    step: int
     position: Decimal
     position_version: int
-    parameters: QuotingParameters
     parameters_version: int
+    parameters: QuotingParameters | None  # None: of the version that the reader knows
     quoting_enabled: bool
     quote_epoch: int | None
     is_live: bool  # published, and not past valid_until
@@ -100,12 +111,14 @@ class Market:
         return self.price, self.position_version, self.parameters_version
 
 
-REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v1($1, $2)"
+NOBODY = UUID(int=0)
+
+REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v2($1, $2)"
 RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v2($1)"
-LEAVE = "SELECT authority_leave_v1($1)"
+BEGIN_LEAVE = "SELECT authority_begin_leave_v1($1)"
+LEAVE = "SELECT released, done FROM authority_leave_v2($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
-SWEEP_MAX = 100  # more at once than there can be nodes; what is left is swept next time
-_SWEEP = "SELECT incarnation, node, reason FROM authority_sweep_v1()"
+_SWEEP = "SELECT incarnation, node, reason, symbols, done FROM authority_sweep_v2()"
 _RING = """
     SELECT id, node, serial FROM authority_incarnation
      WHERE ended_at IS NULL AND id <> $1 ORDER BY node COLLATE "C"
@@ -114,8 +127,9 @@ _MEMBERSHIP = """
     SELECT coalesce(last.generation, 0), coalesce(last.members, '{}'),
            ARRAY(SELECT node FROM authority_member ORDER BY node COLLATE "C"),
            ARRAY(SELECT name FROM authority_node WHERE draining ORDER BY name),
-           (SELECT count(*) FROM exchange_symbol s
-             WHERE NOT EXISTS (SELECT FROM authority_assignment a WHERE a.symbol = s.name))
+           -- Only symbols that are listed are assigned, and neither is ever deleted.
+           (SELECT count(*) FROM exchange_symbol) - (SELECT count(*) FROM authority_assignment),
+           (SELECT count(*) FROM exchange_symbol)
       FROM (SELECT) AS always
       LEFT JOIN (SELECT generation, members FROM authority_rebalance ORDER BY generation DESC LIMIT 1) last ON true
 """
@@ -123,10 +137,10 @@ _ASSIGNMENT = """
     SELECT s.name, a.node FROM exchange_symbol s LEFT JOIN authority_assignment a ON a.symbol = s.name
 """
 _END_REASONS = """
-    SELECT DISTINCT ON (node) node, end_reason FROM authority_incarnation
-     WHERE node = ANY ($1) AND ended_at IS NOT NULL ORDER BY node, serial DESC
+    SELECT DISTINCT ON (node) node, coalesce(end_reason, ending) FROM authority_incarnation
+     WHERE node = ANY ($1) AND (ended_at IS NOT NULL OR ending IS NOT NULL) ORDER BY node, serial DESC
 """
-_APPLY = "SELECT authority_apply_assignment_v1($1, $2, $3, $4, $5, $6)"
+_APPLY = "SELECT authority_apply_assignment_v2($1, $2, $3, $4, $5, $6)"
 # A lease is only ever granted for an assigned symbol, and assignments are not deleted: so the join misses none.
 _CLAIMS = """
     SELECT a.symbol, a.node = $1, coalesce(l.incarnation = $2, false), l.incarnation IS NULL, coalesce(l.epoch, 0)
@@ -134,17 +148,39 @@ _CLAIMS = """
      WHERE a.node = $1 OR l.incarnation = $2
      ORDER BY a.symbol
 """
-_ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v1($1, $2)"
-_RELEASE = "SELECT authority_release_v1($1, $2)"
+# Found by who holds them, and cut off only then: in the order of their names all leases would be looked through.
+_DUE = """
+    (SELECT * FROM (
+        SELECT l.symbol, l.epoch, true AS is_surplus
+          FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
+         WHERE l.incarnation = $2 AND a.node <> $1 OFFSET 0) AS surplus
+     ORDER BY symbol LIMIT $3)
+    UNION ALL (
+    SELECT * FROM (
+        SELECT l.symbol, l.epoch, false AS is_surplus
+          FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
+         WHERE l.incarnation IS NULL AND a.node = $1 OFFSET 0) AS free
+     ORDER BY symbol LIMIT $4)
+"""
+_ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v2($1, $2)"
+# A release need not be durable before the next grant, which comes after it in the log and is. A crash that takes it
+# back ends our session too.
+_RELEASE = "SELECT authority_release_v2($1, $2), set_config('synchronous_commit', 'off', true)"
+# The parameters hardly ever change: they are read when the version is not the one that the node knows.
 _MARKET = """
-    SELECT q.symbol, p.price, p.step, l.quantity, l.version, s.tick_size, s.lot_size, s.half_spread_ticks,
-           s.skew_ticks, s.quote_size, s.position_limit, s.parameters_version, q.quoting_enabled, q.quote_epoch,
-           q.published_at IS NOT NULL AND q.valid_until > clock_timestamp()
-      FROM exchange_quote q
-      JOIN exchange_symbol s ON s.name = q.symbol
-      JOIN exchange_price p ON p.symbol = q.symbol
-      JOIN ledger_position l ON l.symbol = q.symbol
-     WHERE q.symbol = ANY ($1)
+    SELECT q.symbol, p.price, l.quantity, l.version, s.parameters_version, q.quoting_enabled, q.quote_epoch,
+           q.published_at IS NOT NULL AND q.valid_until > clock_timestamp(),
+           CASE WHEN s.parameters_version <> k.version THEN s.tick_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.lot_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.half_spread_ticks END,
+           CASE WHEN s.parameters_version <> k.version THEN s.skew_ticks END,
+           CASE WHEN s.parameters_version <> k.version THEN s.quote_size END,
+           CASE WHEN s.parameters_version <> k.version THEN s.position_limit END
+      FROM unnest($1::text[], $2::bigint[]) AS k (symbol, version)
+      JOIN exchange_quote q ON q.symbol = k.symbol
+      JOIN exchange_symbol s ON s.name = k.symbol
+      JOIN exchange_price p ON p.symbol = k.symbol
+      JOIN ledger_position l ON l.symbol = k.symbol
 """
 # A quote need not be durable when it is published, so its locks are not held through an fsync: a fill against it can't
 # be made durable before it, as the log is written in order, and a crash ends our session, after which all is quoted
@@ -152,7 +188,7 @@ _MARKET = """
 _REPLACE = """
     SELECT symbol, outcome, version, traded,
            set_config('synchronous_commit', CASE WHEN bool_or(traded) OVER () THEN 'on' ELSE 'off' END, true)
-      FROM authority_replace_quotes_v2($1, $2, $3, $4, $5, $6, $7, $8)
+      FROM authority_replace_quotes_v3($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 
@@ -162,17 +198,30 @@ async def watch(link: Runs, serial: int, wait_ms: int) -> bool:
     return bool(rows[0][0])
 
 
-async def sweep(link: Runs) -> list[Ended]:
-    """End all that has expired or whose session is gone, one a statement; those that this call ended."""
-    ended: list[Ended] = []
-    while len(ended) < SWEEP_MAX and (rows := await link.fetch(_SWEEP)):
-        ended += [Ended(*row) for row in rows]
-    return ended
+async def sweep(link: Runs) -> Ended | None:
+    """End one that has expired or whose session is gone, or a part of it; None when there is none (left)."""
+    rows = await link.fetch(_SWEEP)
+    return Ended(*rows[0]) if rows else None
 
 
 async def ring(link: Runs, incarnation: UUID) -> list[Neighbour]:
     """The other un-ended incarnations, by node name."""
     return [Neighbour(*row) for row in await link.fetch(_RING, incarnation)]
+
+
+async def warm_up(link: Runs) -> None:
+    """Run for nobody and no symbols what will be run in haste: the server compiles and plans at the first call."""
+    await membership(link)
+    await due(link, "", NOBODY, 1, 1)
+    await acquire(link, NOBODY, [])
+    await release(link, NOBODY, [])
+    await market(link, {})
+    await replace_quotes(link, NOBODY, {}, validity_ms=1)
+
+
+async def plan_anew(link: Runs) -> None:
+    """Have this connection's statements planned anew, each at its next run: the tables may have grown."""
+    await link.fetch("DISCARD PLANS")
 
 
 async def membership(link: Runs) -> Membership:
@@ -201,6 +250,15 @@ async def claims(link: Runs, node: str, incarnation: UUID) -> list[Claim]:
     return [Claim(*row) for row in await link.fetch(_CLAIMS, node, incarnation)]
 
 
+async def due(link: Runs, node: str, incarnation: UUID, most_surplus: int, most_free: int) -> Due:
+    """What is to be released and what can be acquired now, by the tables."""
+    rows = await link.fetch(_DUE, node, incarnation, most_surplus, most_free)
+    return Due(
+        surplus={symbol: epoch for symbol, epoch, is_surplus in rows if is_surplus},
+        free=[symbol for symbol, _epoch, is_surplus in rows if not is_surplus],
+    )
+
+
 async def acquire(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> list[Grant]:
     """Ask for these symbols' leases: granted, held, not_assigned or ended for each."""
     return [Grant(*row) for row in await link.fetch(_ACQUIRE, incarnation, symbols)]
@@ -211,22 +269,24 @@ async def release(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> int:
     return int((await link.fetch(_RELEASE, incarnation, symbols))[0][0])
 
 
-async def market(link: Runs, symbols: Sequence[str]) -> list[Market]:
-    """What these symbols' quotes follow from and what they are now, as of one snapshot."""
+async def market(link: Runs, known: Mapping[str, int]) -> list[Market]:
+    """What these symbols' quotes follow from and what they are now, as of one snapshot.
+
+    `known` has the version of the parameters that the caller knows for each, 0 for none.
+    """
     return [
         Market(
             symbol=row[0],
             price=row[1],
-            step=row[2],
-            position=row[3],
-            position_version=row[4],
-            parameters=QuotingParameters(*row[5:11]),
-            parameters_version=row[11],
-            quoting_enabled=row[12],
-            quote_epoch=row[13],
-            is_live=row[14],
+            position=row[2],
+            position_version=row[3],
+            parameters_version=row[4],
+            parameters=None if row[8] is None else QuotingParameters(*row[8:14]),
+            quoting_enabled=row[5],
+            quote_epoch=row[6],
+            is_live=row[7],
         )
-        for row in await link.fetch(_MARKET, symbols)
+        for row in await link.fetch(_MARKET, list(known), list(known.values()))
     ]
 
 

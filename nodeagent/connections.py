@@ -29,6 +29,12 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "3000",
     "jit": "off",  # the statements take less than compiling them would
+    # Every statement comes again and again, also those inside the functions. Left to choose, the server plans the ones
+    # that take an array anew each time, as it expects less from an array whose length it knows: that costs more than
+    # to run them.
+    "plan_cache_mode": "force_generic_plan",
+    # A plan that lasts must suit a table that has grown since: one made while it was small would read all of it.
+    "enable_seqscan": "off",
     "timezone": "UTC",
 }
 # serialization_failure, deadlock_detected, lock_not_available, query_canceled (its timeout), transaction_timeout
@@ -98,6 +104,7 @@ async def connect(url: str, application_name: str) -> Connection:
             asyncpg_url(url),
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=STATEMENT_TIMEOUT_S,
+            max_cached_statement_lifetime=0,  # for ever: they are few, and preparing one again makes a quote late
             target_session_attrs="read-write",
             server_settings={**_SERVER_SETTINGS, "application_name": application_name},
         )

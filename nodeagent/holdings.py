@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import chain, islice
+
+from nodeagent.quoting import QuotingParameters
 
 NEVER = float("inf")
 REFRESH_COALESCE_S = 0.05  # symbols that are due this close together go in one batch
+OTHERS_WITH_FIRST = 20  # taken along with urgent symbols: few, so that they are soon done, and the others never starve
 
 
 @dataclass(slots=True)
@@ -19,17 +23,26 @@ class Holding:
     basis: tuple[Decimal, int, int] | None = None  # price, position version, parameters version; None: not quoted yet
     due_at: float = 0.0  # on the loop's clock: looked at again by then, whatever the doorbell says
     refusals: int = 0  # quotes refused in a row for what they said (not for want of the right)
+    parameters: QuotingParameters | None = None  # as last read, and their version
+    parameters_version: int = 0
 
 
 @dataclass(slots=True)
 class Agenda:
-    """What the worker has to do next. Every part is a flag or a set of symbols held, so it can't grow without bound."""
+    """What the worker has to do next. Every part is a flag or a set of symbols held, so it can't grow without bound.
+
+    The symbols are kept in the order in which they were asked for, and asking again keeps a symbol's place: whatever
+    the load, each has its turn.
+    """
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     sweep: bool = False
-    reconcile: bool = False
-    first: set[str] = field(default_factory=set)  # named by a doorbell, just filled or just granted
-    then: set[str] = field(default_factory=set)  # all the others that are to be looked at
+    reconcile: bool = False  # the members or the assignment may have changed
+    claim: bool = False  # leases that are assigned to us may be free
+    compare: bool = False  # what we hold may not be what the tables say that we hold
+    first: dict[str, None] = field(default_factory=dict)  # named by a doorbell, just filled or just granted
+    late: dict[str, None] = field(default_factory=dict)  # whose refresh is due: not behind all that has just changed
+    then: dict[str, None] = field(default_factory=dict)  # all the others that are to be looked at
 
     def ask_sweep(self) -> None:
         self.sweep = True
@@ -39,28 +52,52 @@ class Agenda:
         self.reconcile = True
         self.wake.set()
 
+    def ask_claim(self) -> None:
+        self.claim = True
+        self.wake.set()
+
+    def ask_compare(self) -> None:
+        self.compare = True
+        self.wake.set()
+
     def ask_first(self, symbols: Iterable[str]) -> None:
-        self.first.update(symbols)
+        self.first.update(dict.fromkeys(symbols))
+        self.wake.set()
+
+    def ask_late(self, symbols: Iterable[str]) -> None:
+        self.late.update(dict.fromkeys(symbols))
         self.wake.set()
 
     def ask_then(self, symbols: Iterable[str]) -> None:
-        self.then.update(symbols)
+        self.then.update(dict.fromkeys(symbols))
         self.wake.set()
 
     def take_symbols(self, most: int) -> list[str]:
-        """Up to `most` symbols to look at now, the urgent ones first; they are off the agenda."""
-        taken = sorted(self.first)[:most]
-        self.first.difference_update(taken)
-        self.then.difference_update(taken)
-        if len(taken) < most and self.then:
-            more = sorted(self.then)[: most - len(taken)]
-            self.then.difference_update(more)
-            taken += more
+        """Up to `most` symbols to look at now, longest asked for first; they are off the agenda.
+
+        Urgent ones go almost alone: they are replaced the sooner, and their rows are locked the shorter.
+        """
+        taken = list(islice(self.first, most))
+        room = min(most - len(taken), OTHERS_WITH_FIRST) if taken else most
+        others = (symbol for symbol in chain(self.late, self.then) if symbol not in self.first)
+        taken = list(dict.fromkeys([*taken, *islice(others, room)]))
+        for symbol in taken:
+            self.first.pop(symbol, None)
+            self.late.pop(symbol, None)
+            self.then.pop(symbol, None)
         return taken
 
     @property
     def is_empty(self) -> bool:
-        return not (self.sweep or self.reconcile or self.first or self.then)
+        return not (self.sweep or self.is_reconcile_due or self.is_quoting_due)
+
+    @property
+    def is_reconcile_due(self) -> bool:
+        return self.reconcile or self.claim or self.compare
+
+    @property
+    def is_quoting_due(self) -> bool:
+        return bool(self.first or self.late or self.then)
 
 
 class Holdings:
@@ -68,6 +105,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[str, Holding] = {}
+        self.none_left = asyncio.Event()
         self.next_due = NEVER  # no later than the earliest due_at of those that are not being looked at
 
     def __contains__(self, symbol: str) -> bool:
@@ -100,6 +138,8 @@ class Holdings:
 
     def drop(self, symbol: str) -> None:
         self._held.pop(symbol, None)
+        if not self._held:
+            self.none_left.set()
 
     def set_due(self, held: Holding, at: float) -> None:
         """Have it looked at again by `at`, on the loop's clock."""

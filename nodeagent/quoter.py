@@ -26,6 +26,7 @@ from nodeagent.session import Session
 log = structlog.get_logger("nodeagent.quoter")
 
 BATCH_MAX_SYMBOLS = 200  # one statement locks that many quote rows until it commits: orders for them wait so long
+LOGGED_MAX_SYMBOLS = 20  # that a line about a batch of quotes names
 RIGHT_LOST = frozenset(("not_holder", "stale_epoch", "expired"))
 REFUSED_AGAIN_S = 0.1  # the pause before a quote that was refused for what it said is tried again, doubling
 REFRESH_SPREAD = 0.25  # refreshes are spread over the last quarter of the interval, so that they don't come at once
@@ -84,7 +85,8 @@ class Quoter:
         if not symbols or not self.believes():
             return  # a renewal that brings the belief back puts all symbols on the agenda
         try:
-            markets = {market.symbol: market for market in await client.market(self._link, symbols)}
+            known = {symbol: held.parameters_version for symbol in symbols if (held := self._holdings.get(symbol))}
+            markets = {market.symbol: market for market in await client.market(self._link, known)}
             quotes = self._quotes(markets)
             left_s = self._session.belief.left_s()
             if not quotes or not self.believes():
@@ -113,12 +115,15 @@ class Quoter:
             held = self._holdings.get(symbol)
             if held is None:
                 continue
+            if market.parameters is not None:
+                held.parameters, held.parameters_version = market.parameters, market.parameters_version
             if not market.quoting_enabled:
                 # The doorbell tells when it is on again; if that gets lost, the refresh does.
                 held.basis = None
                 self._holdings.set_due(held, self._refresh_at(now))
             elif self._needs_quote(held, market, now):
-                quotes[symbol] = (held.epoch, quote(market.price, market.position, market.parameters))
+                assert held.parameters is not None, "parameters of another version than we know came with the market"
+                quotes[symbol] = (held.epoch, quote(market.price, market.position, held.parameters))
         return quotes
 
     @staticmethod
@@ -176,8 +181,10 @@ class Quoter:
 
     def _tell(self, accepted: Mapping[str, object], refused: Mapping[str, list[int | str]]) -> None:
         if accepted:
-            log.info("quoted", node=self._session.node, epochs_versions=accepted)
+            # Which ones is in the tables: a line of hundreds of symbols several times a second would fill the disk.
+            which = {"epochs_versions": accepted} if len(accepted) <= LOGGED_MAX_SYMBOLS else {}
+            log.info("quoted", node=self._session.node, symbols=len(accepted), **which)
         if refused:
             log.warning("refused", node=self._session.node, incarnation=str(self.incarnation), epochs_reasons=refused)
-            self._agenda.ask_reconcile()
+            self._agenda.ask_compare()
             self._session.renew_soon()

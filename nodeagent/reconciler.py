@@ -22,7 +22,10 @@ log = structlog.get_logger("nodeagent.reconciler")
 APPLY_ATTEMPTS = 5  # each 'stale' means that somebody else has applied one: another doorbell comes anyway
 TURN_S = 0.01  # per member before us in the order of names: longer than it takes to apply one
 TURN_MAX_S = 0.1
-BATCH_MAX_SYMBOLS = 100  # per grant or release: one commit, whose locks orders and quotes wait for
+# One commit each, whose locks orders and quotes wait for. What is released has no holder until that has committed and
+# the next one has acquired it: few at a time. What is free waits already.
+RELEASE_MAX_SYMBOLS = 50
+ACQUIRE_MAX_SYMBOLS = 200
 
 
 class Reconciler:
@@ -34,55 +37,69 @@ class Reconciler:
         self._holdings = holdings
         self._agenda = agenda
         self.generation = 0  # of the assignment that we last acted on
+        self.released = 0  # symbols that we gave to others
+        self._planned_for = 0  # symbols that there were when this connection's statements were last planned
         self._need: Membership | None = None  # the one that a new assignment was last found to be needed for
         self._turn_at = 0.0  # when we may apply it, on the loop's clock
 
     async def sweep(self) -> None:
-        """End all that has expired or lost its session. Raises ConnectionLost, TryAgain: then it is due again."""
+        """End what has expired or lost its session, a part at a time: quoting has its turn in between.
+
+        Raises ConnectionLost, TryAgain: then it is due again.
+        """
         self._agenda.sweep = False
         try:
-            await sweep_and_tell(self._link, self._session.node, "expiry", self._agenda)
+            self._agenda.sweep = await sweep_and_tell(self._link, self._session.node, "expiry", self._agenda)
         except (ConnectionLost, TryAgain):
             self._agenda.sweep = True
             raise
         # Only a renewal tells when the next of the others expires, and that may be sooner than our next one.
         self._session.renew_soon()
 
-    async def reconcile(self) -> None:
+    async def reconcile(self) -> bool:
         """One round, from the tables alone. Raises ConnectionLost, TryAgain: it is on the agenda again then.
 
         1. apply a new assignment if the members have changed or symbols have none
-        2. take over what the tables say that we hold (an answer may have been lost), forget what they don't
+        2. when in doubt (an answer was lost), take over what the tables say that we hold, forget what they don't
         3. release what is assigned to others
         4. acquire what is assigned to us and free; what others still hold comes with their release's doorbell
-        More than one batch in 3 or 4 asks for another round, so that quotes go out in between.
+        More than one batch in 3 or 4 asks for another round; returns whether it does: then quotes go out in between.
         """
+        agenda = self._agenda
         # Off the agenda first, so that a doorbell from here on puts it back.
-        self._agenda.reconcile = False
+        is_full, is_doubtful = agenda.reconcile, agenda.compare
+        agenda.reconcile = agenda.claim = agenda.compare = False
         try:
-            await self._reconcile()
+            if is_full:
+                await self._rebalance_if_needed()
+            if is_doubtful:
+                claims = await client.claims(self._link, self._session.node, self._session.incarnation)
+                self._adopt([claim for claim in claims if claim.is_held])
+            return await self._give_and_take()
         except (ConnectionLost, TryAgain):
-            self._agenda.reconcile = True
+            # What became of a release or a grant is then unknown.
+            agenda.reconcile = agenda.compare = True
             raise
 
-    async def _reconcile(self) -> None:
-        await self._rebalance_if_needed()
-        claims = await client.claims(self._link, self._session.node, self._session.incarnation)
-        held = [claim for claim in claims if claim.is_held]
-        self._adopt(held)
-        surplus = [claim for claim in held if not claim.is_assigned]
-        free = [claim for claim in claims if claim.is_assigned and claim.is_free]
-        if surplus:
-            await self._release(surplus[:BATCH_MAX_SYMBOLS])
-        if free:
-            await self._acquire(free[:BATCH_MAX_SYMBOLS])
-        if len(surplus) > BATCH_MAX_SYMBOLS or len(free) > BATCH_MAX_SYMBOLS:
-            self._agenda.ask_reconcile()
+    async def _give_and_take(self) -> bool:
+        session = self._session
+        due = await client.due(self._link, session.node, session.incarnation, RELEASE_MAX_SYMBOLS, ACQUIRE_MAX_SYMBOLS)
+        if due.surplus:
+            await self._release(due.surplus)
+        if due.free:
+            await self._acquire(due.free)
+        is_more = len(due.surplus) == RELEASE_MAX_SYMBOLS or len(due.free) == ACQUIRE_MAX_SYMBOLS
+        if is_more:
+            self._agenda.ask_claim()
+        return is_more
 
     async def _rebalance_if_needed(self) -> None:
         for _attempt in range(APPLY_ATTEMPTS):
             seen = await client.membership(self._link)
             self.generation = seen.generation
+            if seen.symbols > 2 * self._planned_for:
+                await client.plan_anew(self._link)
+                self._planned_for = seen.symbols
             # While no one is a member (all are draining) everything stays where it is.
             if not seen.members or (seen.members == seen.applied_members and not seen.unassigned):
                 return
@@ -138,20 +155,15 @@ class Reconciler:
                 self._holdings.put(symbol, epoch)
                 self._agenda.ask_first((symbol,))
 
-    async def _release(self, surplus: list[Claim]) -> None:
+    async def _release(self, surplus: dict[str, int]) -> None:
         # Not ours from here on, even if the answer gets lost: the next round reads what became of it.
-        for claim in surplus:
-            self._holdings.drop(claim.symbol)
-        await client.release(self._link, self._session.incarnation, [claim.symbol for claim in surplus])
-        log.info(
-            "released",
-            node=self._session.node,
-            incarnation=str(self._session.incarnation),
-            epochs={claim.symbol: claim.epoch for claim in surplus},
-        )
+        for symbol in surplus:
+            self._holdings.drop(symbol)
+        self.released += await client.release(self._link, self._session.incarnation, list(surplus))
+        log.info("released", node=self._session.node, incarnation=str(self._session.incarnation), epochs=surplus)
 
-    async def _acquire(self, free: list[Claim]) -> None:
-        grants = await client.acquire(self._link, self._session.incarnation, [claim.symbol for claim in free])
+    async def _acquire(self, free: list[str]) -> None:
+        grants = await client.acquire(self._link, self._session.incarnation, free)
         granted = {grant.symbol: grant.epoch for grant in grants if grant.outcome == "granted" and grant.epoch}
         for symbol, epoch in granted.items():
             self._holdings.put(symbol, epoch)
@@ -183,15 +195,20 @@ def cause(seen: Membership, ends: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-async def sweep_and_tell(link: Link, node: str, trigger: str, agenda: Agenda) -> None:
-    """Sweep once and log what this call ended. Raises ConnectionLost, TryAgain."""
-    for ended in await client.sweep(link):
-        log.warning(
-            "swept",
-            node=node,
-            trigger=trigger,
-            ended=ended.node,
-            incarnation=str(ended.incarnation),
-            reason=ended.reason,
-        )
-        agenda.ask_reconcile()
+async def sweep_and_tell(link: Link, node: str, trigger: str, agenda: Agenda) -> bool:
+    """Sweep once and log what this call ended; whether there was something. Raises ConnectionLost, TryAgain."""
+    ended = await client.sweep(link)
+    if ended is None:
+        return False
+    log.warning(
+        "swept",
+        node=node,
+        trigger=trigger,
+        ended=ended.node,
+        incarnation=str(ended.incarnation),
+        reason=ended.reason,
+        symbols=ended.symbols,
+        done=ended.done,
+    )
+    agenda.ask_reconcile()
+    return True

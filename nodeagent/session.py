@@ -134,14 +134,26 @@ class Session:
         """Return when the connection has closed."""
         await self._over.wait()
 
+    async def begin_leave(self) -> int:
+        """Be no member any more, so that the others are assigned what we hold; how many members there are.
+
+        Raises ConnectionLost, TryAgain, TimeoutError.
+        """
+        async with asyncio.timeout(LEAVE_TIMEOUT_S), self._one_statement:
+            rows = await fetch(self._connection, client.BEGIN_LEAVE, self.incarnation, timeout_s=LEAVE_TIMEOUT_S)
+        return int(rows[0][0])
+
     async def leave(self) -> int:
         """End the incarnation on purpose; how many symbols it gave back.
 
         Raises ConnectionLost, TryAgain, TimeoutError.
         """
+        released, done = 0, False
         async with asyncio.timeout(LEAVE_TIMEOUT_S), self._one_statement:
-            rows = await fetch(self._connection, client.LEAVE, self.incarnation, timeout_s=LEAVE_TIMEOUT_S)
-        return int(rows[0][0])
+            while not done:
+                rows = await fetch(self._connection, client.LEAVE, self.incarnation, timeout_s=LEAVE_TIMEOUT_S)
+                released, done = released + rows[0][0], rows[0][1]
+        return released
 
     def terminate(self) -> None:
         """Close the connection now; the server frees the session's lock, and the others end the incarnation."""
@@ -154,7 +166,7 @@ async def open_session(
     node: str,
     timing: Timing,
     *,
-    on_authority: Callable[[], None],
+    on_authority: Callable[[str], None],
     on_market: Callable[[str], None],
     stopping: asyncio.Event,
 ) -> Session | None:
@@ -170,7 +182,7 @@ async def open_session(
         connection: Connection | None = None
         try:
             connection = await connect(url, f"mm-node {node}")
-            await listen(connection, AUTHORITY_CHANNEL, lambda _channel, _payload: on_authority())
+            await listen(connection, AUTHORITY_CHANNEL, lambda _channel, payload: on_authority(payload))
             await listen(connection, MARKET_CHANNEL, lambda _channel, payload: on_market(payload))
             return await _register(connection, node, timing, stopping)
         except (ConnectionLost, TryAgain) as error:
@@ -205,6 +217,8 @@ async def _register(connection: Connection, node: str, timing: Timing, stopping:
                 connection.terminate()
                 return None
             continue
+        if not rows:
+            continue  # a part of what its earlier self held has been taken away: the next part
         registration = Registration(*rows[0])
         log.info(
             "registered",

@@ -49,7 +49,8 @@ class Watcher:
                 if neighbour is None:
                     await pause(RING_READ_S, self._ring_changed)
                 elif await client.watch(self._link, neighbour.serial, WAIT_MS):
-                    await sweep_and_tell(self._link, self._session.node, "session lost", self._agenda)
+                    while await sweep_and_tell(self._link, self._session.node, "session lost", self._agenda):
+                        pass  # the next part, or the next that is lost
                     self._agenda.ask_reconcile()
                     neighbour = None
                 backoff.reset()

@@ -61,7 +61,7 @@ class HandMarket:
     def join(self, name: str, ttl_ms: int = TTL_MS) -> HandNode:
         connection = self.database.connect("node")
         row = connection.execute(
-            "SELECT incarnation, serial FROM authority_register_v1(%s, %s)", [name, ttl_ms]
+            "SELECT incarnation, serial FROM authority_register_v2(%s, %s)", [name, ttl_ms]
         ).fetchone()
         assert row is not None
         self.nodes[name] = HandNode(name, connection, *row)
@@ -75,7 +75,7 @@ class HandMarket:
         generation = self.one("SELECT coalesce(max(generation), 0) FROM authority_rebalance")
         writer = self.nodes[by or members[0]]
         outcome = writer.connection.execute(
-            "SELECT authority_apply_assignment_v1(%s, %s, %s, %s, %s, %s)",
+            "SELECT authority_apply_assignment_v2(%s, %s, %s, %s, %s, %s)",
             [generation, members, list(shares), list(shares.values()), writer.name, cause],
         ).fetchone()
         assert outcome in [("applied",), ("unchanged",)], outcome
@@ -88,19 +88,19 @@ class HandMarket:
 
     def acquire(self, node: HandNode, symbols: list[str]) -> None:
         for symbol, epoch, outcome in node.connection.execute(
-            "SELECT symbol, epoch, outcome FROM authority_acquire_v1(%s, %s)", [node.incarnation, symbols]
+            "SELECT symbol, epoch, outcome FROM authority_acquire_v2(%s, %s)", [node.incarnation, symbols]
         ):
             if outcome == "granted":
                 node.epochs[symbol] = epoch
 
     def release(self, node: HandNode, symbols: list[str]) -> None:
-        node.connection.execute("SELECT authority_release_v1(%s, %s)", [node.incarnation, symbols])
+        node.connection.execute("SELECT authority_release_v2(%s, %s)", [node.incarnation, symbols])
         for symbol in symbols:
             node.epochs.pop(symbol)
 
     def leave(self, name: str) -> None:
         node = self.nodes.pop(name)
-        node.connection.execute("SELECT authority_leave_v1(%s)", [node.incarnation])
+        node.connection.execute("SELECT authority_leave_v2(%s)", [node.incarnation])
         node.connection.close()
 
     def lose(self, name: str) -> HandNode:
@@ -114,7 +114,7 @@ class HandMarket:
         return node
 
     def sweep(self) -> list[str]:
-        return [row[0] for row in self.worker.execute("SELECT node FROM authority_sweep_v1()")]
+        return [row[0] for row in self.worker.execute("SELECT node FROM authority_sweep_v2()")]
 
     # Quotes
 
@@ -125,7 +125,7 @@ class HandMarket:
             return {}
         sides = [self._sides(symbol) for symbol in symbols]
         rows = node.connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[], %s::numeric[],"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v3(%s, %s, %s, %s::numeric[], %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s)",
             [
                 node.incarnation,

@@ -57,7 +57,7 @@ def unlocked(function: str, locking: str, shows: str, *, name: str = "") -> Muta
 
 
 REPLACE_UNLOCKED = (
-    "exchange_replace_quotes_v2",
+    "exchange_replace_quotes_v3",
     "PERFORM 1 FROM exchange_quote WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;",
     "",
 )
@@ -249,11 +249,11 @@ def in_turn(*commands: Command) -> Command:
 
 
 def register(name: str, ttl_ms: int = DAY_MS) -> Command:
-    return _value("SELECT incarnation FROM authority_register_v1(%s, %s)", name, ttl_ms)
+    return _value("SELECT incarnation FROM authority_register_v2(%s, %s)", name, ttl_ms)
 
 
 def apply_assignment(generation: int, members: Sequence[str], nodes: dict[str, str]) -> Command:
-    query = "SELECT authority_apply_assignment_v1(%s, %s, %s, %s, 'a', 'test')"
+    query = "SELECT authority_apply_assignment_v2(%s, %s, %s, %s, 'a', 'test')"
     return _value(query, generation, list(members), list(nodes), list(nodes.values()))
 
 
@@ -261,14 +261,14 @@ def acquire(node: Node, *symbols: str) -> Command:
     """Answers {symbol: (outcome, epoch)}."""
 
     def command(connection: Connection) -> dict[str, tuple[str, int]]:
-        rows = connection.execute("SELECT * FROM authority_acquire_v1(%s, %s)", [node.incarnation, list(symbols)])
+        rows = connection.execute("SELECT * FROM authority_acquire_v2(%s, %s)", [node.incarnation, list(symbols)])
         return {symbol: (outcome, epoch) for symbol, epoch, outcome in rows}
 
     return command
 
 
 def release(node: Node, *symbols: str) -> Command:
-    return _value("SELECT authority_release_v1(%s, %s)", node.incarnation, list(symbols))
+    return _value("SELECT authority_release_v2(%s, %s)", node.incarnation, list(symbols))
 
 
 def renew(node: Node) -> Command:
@@ -278,7 +278,23 @@ def renew(node: Node) -> Command:
 
 def sweep(connection: Connection) -> list[tuple[str, str]]:
     """Answers (node, reason) of each that it ended."""
-    return [(node, reason) for node, reason in connection.execute("SELECT node, reason FROM authority_sweep_v1()")]
+    return [(node, reason) for node, reason in connection.execute("SELECT node, reason FROM authority_sweep_v2()")]
+
+
+def sweep_part(most: int) -> Command:
+    """Sweep at most so many symbols; answers (node, reason, symbols, done), or None when there is nothing to sweep."""
+
+    def command(connection: Connection) -> tuple[str, str, int, bool] | None:
+        query = "SELECT node, reason, symbols, done FROM authority_sweep_v2(%s)"
+        row = connection.execute(query, [most]).fetchone()
+        return None if row is None else (row[0], row[1], row[2], row[3])
+
+    return command
+
+
+def begin_leave(node: Node) -> Command:
+    """Answers how many members there are to hand over to."""
+    return _value("SELECT authority_begin_leave_v1(%s)", node.incarnation)
 
 
 def replace(
@@ -291,7 +307,7 @@ def replace(
         prices = [["99.95"] * len(symbols), ["100.05"] * len(symbols)]
         sizes = [str(quantity)] * len(symbols)
         rows = connection.execute(
-            "SELECT symbol, outcome FROM authority_replace_quotes_v2"
+            "SELECT symbol, outcome FROM authority_replace_quotes_v3"
             "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             [node.incarnation, list(symbols), epochs, prices[0], sizes, prices[1], sizes, validity_ms],
         )

@@ -36,7 +36,7 @@ class Exchange:
         self.node = database.connect("node")
         self.reader = database.connect("admin")
         self.incarnation: Any = self._one(
-            self.node, "SELECT incarnation FROM authority_register_v1(%s, %s)", NODE, TTL_MS
+            self.node, "SELECT incarnation FROM authority_register_v2(%s, %s)", NODE, TTL_MS
         )
         self.generation = 0
         self.epochs: dict[str, int] = {}
@@ -53,11 +53,11 @@ class Exchange:
         assert self._one(self.worker, "SELECT exchange_add_symbols_v1(%s)", added) == len(specs)
         names = [spec.name for spec in specs]
         shares = assign(names, [NODE], {})
-        applied = "SELECT authority_apply_assignment_v1(%s, %s, %s, %s, %s, 'test')"
+        applied = "SELECT authority_apply_assignment_v2(%s, %s, %s, %s, %s, 'test')"
         parameters = (self.generation, [NODE], list(shares), list(shares.values()), NODE)
         assert self._one(self.node, applied, *parameters) == "applied"
         self.generation += 1
-        acquire = "SELECT symbol, epoch, outcome FROM authority_acquire_v1(%s, %s)"
+        acquire = "SELECT symbol, epoch, outcome FROM authority_acquire_v2(%s, %s)"
         for symbol, epoch, outcome in self.node.execute(acquire, (self.incarnation, names)):
             assert outcome == "granted"
             self.epochs[symbol] = epoch
@@ -92,7 +92,7 @@ class Exchange:
         """Outcome, version and traded of each symbol."""
         sides = list(quotes.values())
         rows = self.node.execute(
-            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v2(%s, %s, %s, %s::numeric[],"
+            "SELECT symbol, outcome, version, traded FROM authority_replace_quotes_v3(%s, %s, %s, %s::numeric[],"
             " %s::numeric[], %s::numeric[], %s::numeric[], %s)",
             (
                 self.incarnation,

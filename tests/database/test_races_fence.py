@@ -22,7 +22,7 @@ NO_FENCE = (
     ("exchange_raise_fence_v1", "BEGIN\n", "BEGIN\n    IF p_epochs[1] > 1 THEN RETURN; END IF;\n"),
 )
 NO_DEADLINE = (
-    "authority_replace_quotes_v2",
+    "authority_replace_quotes_v3",
     "CASE WHEN me.ended_at IS NULL THEN me.expires_at END",
     "'infinity'::timestamptz",
 )
@@ -103,7 +103,7 @@ def test_a_stopped_node_cannot_write_after_its_successor(stage: Stage) -> None:
 @guarded(
     Mutation(
         "judged-by-the-transactions-start",
-        (("exchange_replace_quotes_v2", "clock_timestamp() >= p_deadline", "now() >= p_deadline"),),
+        (("exchange_replace_quotes_v3", "clock_timestamp() >= p_deadline", "now() >= p_deadline"),),
         "accepted past its expiry",
     )
 )
@@ -144,7 +144,7 @@ def test_a_quote_computed_before_a_fill_cannot_take_the_position_beyond_its_limi
 @guarded(
     Mutation(
         "locked-backwards",
-        (("exchange_replace_quotes_v2", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("exchange_replace_quotes_v3", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     )
 )

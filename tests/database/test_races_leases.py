@@ -26,7 +26,7 @@ from tests.support import Connection
 
 NO_VACANCY_CHECK = Mutation(
     "granted-without-looking",
-    (("authority_acquire_v1", "AND l.incarnation IS NULL AND", "AND"),),
+    (("authority_acquire_v2", "AND l.node IS NULL AND", "AND"),),
     "i3_no_overlap",
 )
 
@@ -73,7 +73,7 @@ def test_two_statements_of_one_node_acquire_a_known_symbol_once(stage: Stage) ->
 
 @guarded(
     unlocked(
-        "authority_acquire_v1",
+        "authority_acquire_v2",
         "PERFORM 1 FROM authority_lease WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;",
         "the successor got .*held",
     )
@@ -92,7 +92,7 @@ def test_a_successor_that_acquires_during_the_release_waits_and_gets_the_next_ep
 @guarded(
     Mutation(
         "judged-before-the-lock",
-        (("authority_sweep_v1", "WHEN i.expires_at <= clock_timestamp()", "WHEN c.expires_at <= clock_timestamp()"),),
+        (("authority_sweep_v2", "WHEN i.expires_at <= clock_timestamp()", "WHEN c.expires_at <= clock_timestamp()"),),
         "ended although it was renewed",
     )
 )
@@ -148,7 +148,7 @@ def test_a_renewal_that_waits_for_its_own_grant_past_the_expiry_is_refused(stage
 @guarded(
     Mutation(
         "counted-twice",
-        (("authority_sweep_v1", "WHERE id = c.id AND ended_at IS NULL FOR UPDATE", "WHERE id = c.id FOR UPDATE"),),
+        (("authority_sweep_v2", "WHERE id = c.id AND ended_at IS NULL FOR UPDATE", "WHERE id = c.id FOR UPDATE"),),
         "ended it again",
     )
 )
@@ -164,7 +164,7 @@ def test_two_sweeps_at_once_end_an_incarnation_once(stage: Stage) -> None:
 
 @guarded(
     unlocked(
-        "authority_register_v1",
+        "authority_register_v2",
         "PERFORM 1 FROM authority_node WHERE name = p_node FOR UPDATE;",
         "one_live_incarnation_per_node",
     )
@@ -186,7 +186,7 @@ def test_two_processes_that_register_one_name_at_once_become_one_node(stage: Sta
         "without-the-membership-lock",
         (
             (
-                "authority_apply_assignment_v1",
+                "authority_apply_assignment_v2",
                 "PERFORM pg_advisory_xact_lock(journal_lock_v1('membership'), 0);",
                 "",
             ),
@@ -254,7 +254,7 @@ def test_a_quote_that_waits_for_its_own_release_is_refused(stage: Stage) -> None
 @guarded(
     Mutation(
         "leases-locked-backwards",
-        (("authority_acquire_v1", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("authority_acquire_v2", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     )
 )

@@ -47,6 +47,25 @@ def test_a_killed_nodes_symbols_are_quoted_by_others_without_waiting_for_its_exp
     assert made.value(STALE_WRITES) == 0
 
 
+def test_a_killed_nodes_many_symbols_are_taken_away_in_parts_and_all_of_them_are_taken_over(
+    market: Callable[..., Market],
+) -> None:
+    made = market(600, **LONG)
+    made.start_all(2)
+    lost = held_by(made, "node-2")
+    assert len(lost) == 300
+    made.nodes["node-2"].kill()
+
+    first_quotes(made, lost)
+
+    made.balanced(1)
+    parts = [(event["symbols"], event["done"]) for event in made.nodes["node-1"].events("swept")]
+    assert parts == [(250, False), (50, True)]
+    reasons = "SELECT reason, count(*) FROM authority_tenure WHERE node = 'node-2' AND ended_at IS NOT NULL GROUP BY 1"
+    assert dict(made.rows(reasons))["session_lost"] == 300
+    assert made.value(STALE_WRITES) == 0
+
+
 def test_nodes_killed_together_are_all_found_by_the_one_that_is_left(market: Callable[..., Market]) -> None:
     made = market(6, **LONG)
     made.start_all(3)
@@ -142,6 +161,13 @@ def test_a_node_told_to_stop_hands_over_within_two_seconds_and_its_quotes_stay_u
     assert max(gaps) < 2
     left = made.nodes["node-1"].events("left")
     assert [event["released"] for event in left] == [3]
+    # Handed over one by one while it still quoted, not all at its end.
+    before_its_end = made.value(
+        "SELECT count(*) FROM authority_tenure t JOIN authority_incarnation i ON i.id = t.incarnation"
+        " WHERE t.node = 'node-1' AND t.reason = 'released' AND t.ended_at < i.ended_at AND t.ended_at > %s",
+        since,
+    )
+    assert before_its_end == 3
 
 
 def test_a_second_signal_ends_a_node_at_once(market: Callable[..., Market]) -> None:

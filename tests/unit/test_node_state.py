@@ -11,7 +11,7 @@ from mmproject.db import asyncpg_url
 from mmproject.errors import UserError
 from nodeagent.authority_client import Membership
 from nodeagent.connections import Backoff, ConnectionLost, connect, pause
-from nodeagent.holdings import NEVER, Agenda, Holdings
+from nodeagent.holdings import NEVER, OTHERS_WITH_FIRST, Agenda, Holdings
 from nodeagent.reconciler import cause
 from nodeagent.session import Belief, Timing
 
@@ -47,9 +47,26 @@ def test_the_agenda_gives_the_named_symbols_first_and_each_only_once() -> None:
     agenda.ask_then(["A", "B", "C", "D"])
     agenda.ask_first(["D", "C"])
     assert agenda.wake.is_set()
-    assert agenda.take_symbols(3) == ["C", "D", "A"]
+    assert agenda.take_symbols(3) == ["D", "C", "A"]
     assert agenda.take_symbols(3) == ["B"]
     assert agenda.is_empty
+
+
+def test_no_symbol_starves_when_all_are_asked_for_again_before_the_last_had_its_turn() -> None:
+    agenda = Agenda()
+    looked_at: list[str] = []
+    for _tick in range(4):
+        agenda.ask_then("ABCDEFGH")
+        looked_at += agenda.take_symbols(2)
+    assert sorted(looked_at) == list("ABCDEFGH")
+
+
+def test_urgent_symbols_take_only_a_few_others_along_so_that_neither_waits_for_the_other() -> None:
+    agenda = Agenda()
+    agenda.ask_then(f"S{number}" for number in range(100))
+    agenda.ask_first(["S99"])
+    assert agenda.take_symbols(50) == ["S99", *(f"S{number}" for number in range(OTHERS_WITH_FIRST))]
+    assert len(agenda.take_symbols(50)) == 50
 
 
 def test_a_doorbell_names_only_what_is_held_and_all_when_it_names_nothing() -> None:
