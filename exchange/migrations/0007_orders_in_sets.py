@@ -9,7 +9,7 @@ GATEWAY = ("mm_exchange", "mm_console")
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("exchange", "0005_order_in_one_statement_per_table"),
+        ("exchange", "0006_quote_retention"),
         ("ledger", "0004_fills_in_sets"),
     ]
 

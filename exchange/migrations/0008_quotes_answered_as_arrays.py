@@ -8,7 +8,7 @@ AUTHORITY = ("mm_authority",)
 
 
 class Migration(migrations.Migration):
-    dependencies = [("exchange", "0005_order_in_one_statement_per_table")]
+    dependencies = [("exchange", "0007_orders_in_sets")]
 
     operations = [
         drop_function("exchange_replace_quotes_v2"),
