@@ -46,11 +46,16 @@ _ORDER: Final = """
 """
 
 
-def order_script(symbols: int) -> str:
-    """pgbench's script: one order of one lot for one of the symbols S1 ... S<symbols>, either way."""
-    common = {"client_order_id": "'b' || :id", "symbol": "'S' || :symbol", "quantity": "1"}
-    buy = PLACE_ORDER.format(**common, side="'buy'", price="100.10")
-    sell = PLACE_ORDER.format(**common, side="'sell'", price="99.90")
+def order_script(
+    symbols: int, *, symbol: str = "'S' || :symbol", buy_price: str = "100.10", sell_price: str = "99.90"
+) -> str:
+    """pgbench's script: one order of one lot for one of the symbols, either way.
+
+    `symbol` makes a symbol's name of its number (S1 ... S<symbols>); the prices cross whatever quotes there are.
+    """
+    common = {"client_order_id": "'b' || :id", "symbol": symbol, "quantity": "1"}
+    buy = PLACE_ORDER.format(**common, side="'buy'", price=buy_price)
+    sell = PLACE_ORDER.format(**common, side="'sell'", price=sell_price)
     return _ORDER.format(symbols=symbols, buy=buy, sell=sell)
 
 

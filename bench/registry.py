@@ -6,7 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench import fanout, handover, orders, quotes, renew, requote, simulate, takeover
+from bench import (
+    api,
+    fanout,
+    handover,
+    orders,
+    quotes,
+    renew,
+    requote,
+    scale_nodes,
+    scale_symbols,
+    simulate,
+    soak,
+    sustain,
+    takeover,
+)
 from bench.run import Run
 from mmproject.errors import UsageError
 
@@ -31,7 +45,14 @@ BENCHMARKS: Final = (
     Benchmark("handover", "a node joins and leaves: each symbol's gap; beside a NOTIFY", handover.handover),
     Benchmark("requote", "a fill's commit to the next quote's; beside a NOTIFY and a bare replace", requote.requote),
     Benchmark("fanout", "what the doorbell costs orders at 32 clients; beside no bell", fanout.fanout),
+    Benchmark("api", "orders over HTTP through Daphne; beside its /healthz", api.api),
     Benchmark("simulate", "steps a second of the replay with 100 symbols; beside the clock's", simulate.simulate),
+    Benchmark(
+        "scale-symbols", "quotes, orders, renewals, reads with 10 to 10,000 symbols", scale_symbols.scale_symbols
+    ),
+    Benchmark("scale-nodes", "renewals, takeovers, assignments with 1 to 50 nodes", scale_nodes.scale_nodes),
+    Benchmark("soak", "half an hour at 70 % of the peak; the last third beside the first", soak.soak, long=True),
+    Benchmark("sustain", "10,000 symbols on 4 nodes, every price moving each second", sustain.sustain, long=True),
 )
 
 

@@ -73,6 +73,7 @@ class Outcome:
     measurements: list[Measurement] = field(default_factory=list)
     verified: list[Report] = field(default_factory=list)  # one for each database
     notes: list[str] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)  # what a long one saw as time went by
     error: str | None = None  # why it ended early
 
     @property
@@ -94,6 +95,7 @@ class Outcome:
             "took_s": round(self.took_s, 1),
             "measurements": [one.as_json() for one in self.measurements],
             "notes": self.notes,
+            "samples": self.samples,
             "verify": [
                 {
                     "ok": report.ok,

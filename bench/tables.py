@@ -17,7 +17,9 @@ def number(value: float) -> str:
 
 
 def spread_text(spread: Spread) -> str:
-    """Median, and from the lowest to the highest."""
+    """Median, and from the lowest to the highest where there was more than one."""
+    if spread.lowest == spread.highest:
+        return number(spread.median)
     return f"{number(spread.median)} ({number(spread.lowest)}..{number(spread.highest)})"
 
 

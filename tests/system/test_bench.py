@@ -69,6 +69,7 @@ def test_wrong_use_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
 
 
 def test_a_server_that_does_not_wait_for_the_disk_is_not_measured_on(tmp_path: Path, server: str) -> None:
+    provision.wait_for_server(server)
     with provision.connect(server) as connection:
         if connection.execute("SHOW fsync").fetchone() == ("on",):
             pytest.skip("the tests run on a server of somebody else's, which is durable")

@@ -14,6 +14,7 @@ from django.core.management.base import CommandParser
 from rich.markup import escape
 from rich.status import Status
 
+from bench import plot
 from bench.figures import Measurement
 from bench.registry import BENCHMARKS, Benchmark, chosen
 from bench.run import Machine, Outcome, Plan, Run, measured_server
@@ -60,6 +61,10 @@ class Command(BaseCommand):
             help="short rounds and small markets, to see that all works: such figures say nothing",
         )  # fmt: skip
         add_json_option(parser, "machine, measurements and verdicts")
+        parser.add_argument(
+            "--plot", type=Path, metavar="FILE",
+            help="draw throughput and p99 against clients, symbols and nodes (.svg or .png; needs make setup-dev)",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["list"]:
@@ -67,12 +72,16 @@ class Command(BaseCommand):
                 self.stdout.write(f"{one.name:<14}{one.what}{' (long)' if one.long else ''}")
             return
         benchmarks = chosen(options["names"])
-        plan = _plan(options)
+        plan, picture = _plan(options), options["plot"]
+        if picture is not None:
+            plot.check_path(picture)
         machine, outcomes = self._measure(benchmarks, plan)
         if options["json"]:
             self.emit(document(plan, machine, outcomes))
         else:
             show(machine, outcomes, self.console)
+        if picture is not None and not plot.draw(outcomes, picture):
+            self.progress_console.print("nothing was drawn: each figure was measured at one number of anything only")
         if not all(outcome.ok for outcome in outcomes):
             sys.exit(1)
 
