@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from bench.scaffold import Connection, Database, environment, eventually
+from bench.scaffold import Connection, Database, NotInTime, environment, eventually
 from mmproject.conf import ROOT
 
 STOP_TIMEOUT_S = 10
@@ -166,6 +166,16 @@ class Market:
     def ring(self, hint: str = "") -> None:
         self.value("SELECT pg_notify('mm_market', %s)", hint)
 
+    def complaints(self) -> str:
+        """What each node last warned of, for whoever waits for it in vain."""
+        said = []
+        for node in self.nodes.values():
+            warnings = [event for event in node.events() if event.get("level") in ("warning", "error", "critical")]
+            if warnings:
+                last = warnings[-1]
+                said.append(f"{node.name}: {last['event']} {last.get('error', '')} ({len(warnings)} warnings)")
+        return "; ".join(said) or "no node has warned of anything"
+
     def close(self) -> None:
         for node in self.nodes.values():
             node.close()
@@ -179,5 +189,7 @@ def node_market(database: Database, symbols: int, **env: str) -> Iterator[Market
         market.seed(symbols)
         try:
             yield market
+        except NotInTime as error:
+            raise NotInTime(f"{error}; {market.complaints()}") from error
         finally:
             market.close()

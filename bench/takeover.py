@@ -93,10 +93,8 @@ def takeover(run: Run) -> None:
             floor.make(market.admin)
             market.start_all(NODES)
             _kills(run, market, symbols)
-    if not run.plan.quick:
-        with run.database() as database, node_market(database, STOPPED_SYMBOLS) as market:
-            market.start_all(NODES)
-            _stops(run, market)
+            if symbols == STOPPED_SYMBOLS and not run.plan.quick:
+                _stops(run, market)
 
 
 def _kills(run: Run, market: Market, symbols: int) -> None:
