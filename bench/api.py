@@ -20,6 +20,7 @@ from typing import Final
 
 from accounts.services import ensure_operator
 from bench.figures import Floor, Measurement, Side, alternate, percentile
+from bench.loops import run_alone
 from bench.maker import holders
 from bench.orders import PEAK_SHARE, check_filled, names
 from bench.run import Run
@@ -162,7 +163,7 @@ def daphne(settings: Conf, database: Database, folder: Path) -> Iterator[int]:
                 if process.poll() is not None:
                     raise UserError(f"Daphne ended: {log.read_text()[-300:]}")
                 try:
-                    asyncio.run(as_fast_as_it_goes(own.port, 1, 0.01, healthz))
+                    run_alone(as_fast_as_it_goes(own.port, 1, 0.01, healthz))
                 except (OSError, asyncio.IncompleteReadError):
                     return False
                 return True
@@ -192,7 +193,7 @@ def _measure(run: Run, port: int, token: str, clients: int) -> None:
     plan = run.plan
 
     def fast(make: Callable[[], Make]) -> Side:
-        return lambda seconds: asyncio.run(as_fast_as_it_goes(port, clients, seconds, make()))
+        return lambda seconds: run_alone(as_fast_as_it_goes(port, clients, seconds, make()))
 
     taken = alternate(
         {"orders": fast(lambda: orders_over_http(token)), "healthz": fast(lambda: healthz)},
@@ -214,7 +215,7 @@ def _measure(run: Run, port: int, token: str, clients: int) -> None:
 
     def steady(name: str, make: Callable[[], Make]) -> Side:
         def side(seconds: float) -> float:
-            return percentile(asyncio.run(at_a_rate(port, clients, seconds, rates[name], make())), 0.99) * 1000
+            return percentile(run_alone(at_a_rate(port, clients, seconds, rates[name], make())), 0.99) * 1000
 
         return side
 

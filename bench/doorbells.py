@@ -1,8 +1,10 @@
-"""Doorbells: a bare NOTIFY's round trip, listeners by the dozen, and what a quote follows a fill with."""
+"""Doorbells: a bare NOTIFY's round trip, and listeners by the dozen."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import subprocess
 import sys
 import time
@@ -11,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import asyncpg
+import psycopg
 
+from bench.loops import run_alone
 from bench.scaffold import Database, eventually
 from mmproject.conf import ROOT
 from mmproject.db import asyncpg_url
@@ -21,12 +25,13 @@ MARKET_CHANNEL: Final = "mm_market"
 PAUSE_S: Final = 0.002
 HEARD_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10
+READ_BYTES: Final = 65_536
 _LISTENING: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mm bench listener'"
 
 
 def notify_ms(database: Database, count: int) -> list[float]:
     """Milliseconds from sending a NOTIFY (not waiting for the disk) to another connection's hearing it; one by one."""
-    return asyncio.run(_notify_ms(database.url(), count))
+    return run_alone(_notify_ms(database.url(), count))
 
 
 async def _notify_ms(url: str, count: int) -> list[float]:
@@ -66,7 +71,7 @@ def listeners(database: Database, count: int) -> Iterator[None]:
         text=True,
     )
     assert process.stdin is not None
-    process.stdin.write(asyncpg_url(database.url()) + "\n")  # not on the command line: it holds a password
+    process.stdin.write(database.url() + "\n")  # not on the command line: it holds a password
     process.stdin.flush()
     try:
         eventually(lambda: admin.execute(_LISTENING).fetchone() == (count,), HEARD_TIMEOUT_S, f"{count} listeners")
@@ -77,16 +82,23 @@ def listeners(database: Database, count: int) -> Iterator[None]:
         eventually(lambda: admin.execute(_LISTENING).fetchone() == (0,), HEARD_TIMEOUT_S, "no listeners")
 
 
-async def _listen(url: str, count: int) -> None:
-    settings = {"application_name": "mm bench listener"}
-    connect = cast(Any, asyncpg).connect
-    connections = [await connect(url, server_settings=settings) for _ in range(count)]
-    for connection in connections:
-        await connection.add_listener(MARKET_CHANNEL, lambda *_: None)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-    for connection in connections:
-        await connection.close()
+def _listen(url: str, count: int) -> None:
+    """Listen and throw away what comes, unread, until standard input ends: what is measured is the server's part."""
+    connections = [
+        psycopg.connect(url, autocommit=True, application_name="mm bench listener") for _ in range(count)
+    ]  # fmt: skip
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        for connection in connections:
+            connection.execute(f"LISTEN {MARKET_CHANNEL}")
+            selector.register(connection.fileno(), selectors.EVENT_READ)
+        while True:
+            for key, _events in selector.select():
+                if key.fileobj is sys.stdin:
+                    return
+                if not os.read(key.fd, READ_BYTES):
+                    raise ConnectionError("the server has ended a listener")
 
 
 if __name__ == "__main__":
-    asyncio.run(_listen(sys.stdin.readline().strip(), int(sys.argv[1])))
+    _listen(sys.stdin.readline().strip(), int(sys.argv[1]))

@@ -115,6 +115,8 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> bool:
 
 
 def _draw_panel(panel: Axes, axis: str, kind: str, series: Series) -> None:
+    from matplotlib.ticker import NullLocator
+
     if not series:
         panel.set_axis_off()
         return
@@ -130,7 +132,7 @@ def _draw_panel(panel: Axes, axis: str, kind: str, series: Series) -> None:
     panel.set_yscale("log")
     ticks = sorted({point.x for points in series.values() for point in points})
     panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    panel.minorticks_off()
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel(axis)
     panel.set_ylabel({"throughput": "per second", "p99": "p99, ms", "time": "ms"}[kind])
     panel.set_title(f"{kind} against {axis}")

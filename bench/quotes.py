@@ -5,16 +5,15 @@ The node's own statement, batches and wait for the disk (none, see decision 9); 
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 from bench import floor
 from bench.figures import Floor, Measurement, Side, alternate
+from bench.loops import Loop, loop
 from bench.maker import DAY_MS, DEEP, Holder, holders
 from bench.orders import names
 from bench.run import Run
@@ -31,36 +30,6 @@ _SMALL, _LARGE = 1_000, 10_000
 _FLUSH: Final = "SELECT pg_stat_force_next_flush()"
 _HOT: Final = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'exchange_quote'"
 _WAL: Final = "SELECT pg_current_wal_insert_lsn() - '0/0'"
-
-
-class Loop:
-    """An event loop of the benchmark's own, one statement at a time on one connection."""
-
-    def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
-        self.link = Link(url, "mm bench")
-
-    def run(self, work: Callable[[Link], Awaitable[object]]) -> None:
-        async def alone() -> None:
-            await work(self.link)
-
-        self._runner.run(alone())
-
-    def close(self) -> None:
-        async def end() -> None:
-            self.link.terminate()
-
-        self._runner.run(end())
-        self._runner.close()
-
-
-@contextmanager
-def loop(url: str) -> Iterator[Loop]:
-    made = Loop(url)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def quote_at(pass_number: int) -> TwoSidedQuote:

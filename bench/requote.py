@@ -15,9 +15,10 @@ from typing import Final
 from bench import floor
 from bench.doorbells import notify_ms
 from bench.figures import Floor, Goal, Measurement, Side, alternate, percentile, summary_ms
+from bench.loops import Loop, loop
 from bench.nodes import Market, node_market
 from bench.orders import PLACE_ORDER
-from bench.quotes import Loop, loop, quote_at, replace_unfenced
+from bench.quotes import quote_at, replace_unfenced
 from bench.run import Run
 from bench.scaffold import eventually
 from mmproject import doorbell
@@ -27,7 +28,8 @@ IDLE_PER_S: Final = 20
 BUSY_PER_S: Final = 500
 QUICK_BUSY_PER_S: Final = 50
 IDLE_CLIENTS: Final = 1
-BUSY_CLIENTS: Final = 4
+BUSY_CLIENTS: Final = 16  # so many orders may wait for the disk at once before the rate suffers
+REACHED: Final = 0.95  # of the rate: less is noted
 GOAL_IDLE_MS: Final = 5.0
 GOAL_BUSY_MS: Final = 15.0
 SECONDS_FACTOR: Final = 2  # a 99th percentile wants more fills
@@ -159,6 +161,9 @@ def _measure(run: Run, market: Market, plain: Loop, symbols: int) -> None:
     floors = (Floor("NOTIFY round trip p99", taken["NOTIFY"]), Floor("unfenced replace p99", taken["replace"]))
     for kind, goal in (("idle", GOAL_IDLE_MS), ("busy", GOAL_BUSY_MS)):
         rate = f"{busy_per_s} fills/s" if kind == "busy" else "idle"
+        reached = percentile(rates[kind][1:], 0.5)
+        if kind == "busy" and reached < REACHED * busy_per_s:
+            run.note(f"{symbols} symbols: of {busy_per_s} fills/s only {reached:.0f} were reached: the server was full")
         run.add(
             Measurement(
                 name=f"{symbols} symbols, {rate}, p99",
@@ -169,7 +174,7 @@ def _measure(run: Run, market: Market, plain: Loop, symbols: int) -> None:
                 at={"symbols": symbols, "nodes": NODES, "load": kind, "quantile": "p99"},
                 detail={
                     **summary_ms([one for taken_ in seen[kind][1:] for one in taken_]),
-                    "fills_per_s": round(percentile(rates[kind][1:], 0.5), 1),
+                    "fills_per_s": round(reached, 1),
                 },
             )
         )

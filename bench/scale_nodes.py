@@ -12,9 +12,9 @@ from typing import Final
 
 from bench import floor
 from bench.figures import Floor, Measurement, percentile, summary_ms
+from bench.loops import Loop, loop
 from bench.maker import DAY_MS
 from bench.nodes import BARE_NODE, Market, Node, node_market
-from bench.quotes import Loop, loop
 from bench.run import Run
 from bench.scaffold import eventually
 from bench.takeover import first_quotes, held_by
@@ -126,7 +126,7 @@ def _renewals(run: Run, probe: Probe, number: int) -> None:
                 unit="ms",
                 values=tuple(percentile(one, share) * 1000 for one in renewed),
                 floors=(Floor(f"function, one row, {name}", tuple(percentile(one, share) * 1000 for one in touched)),),
-                at={"nodes": number, "series": f"renewal {name}", "quantile": name},
+                at={"nodes": number, "quantile": name},
                 detail=summary_ms([one for taken in renewed for one in taken]) if name == "p99" else {},
             )
         )

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from bench.figures import Floor, Measurement, Side, alternate
+from bench.loops import Loop, loop
 from bench.maker import Holder, holders
 from bench.orders import check_filled, names, order_script
-from bench.quotes import Loop, batches, loop, quote_at, replace
+from bench.quotes import batches, quote_at, replace
 from bench.renew import renewals
 from bench.run import Run
 from bench.scaffold import Database
