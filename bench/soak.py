@@ -45,7 +45,10 @@ RETENTION_MIN_S: Final = 20.0  # a window's quotes must still be there when it i
 PROBED: Final = 3  # symbols whose requotes are looked at
 STOP_TIMEOUT_S: Final = 15
 TABLE_SHOWN_BYTES: Final = MIB  # smaller ones are not worth a line
-GROWING: Final = ("exchange_order", "ledger_fill", "authority_tenure", "journal_activity")
+# Append-only for ever; what is dropped after a while (exchange_quoteversion) is none of them.
+GROWING: Final = (
+    "exchange_order", "exchange_trade", "ledger_fill", "authority_tenure", "authority_rebalance", "journal_activity",
+)  # fmt: skip
 
 # Flat: the last third's median is at most so many times the first's.
 MEMORY_BOUND: Final = 1.1
