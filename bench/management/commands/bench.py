@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import psycopg
 from django.core.management.base import CommandParser
+from django.db import DatabaseError
 from rich.markup import escape
 from rich.status import Status
 
@@ -25,6 +28,7 @@ from mmproject.cli import add_json_option, one_line
 from mmproject.conf import conf
 from mmproject.errors import UsageError, UserError
 from mmproject.scratch import interruptible
+from nodeagent.connections import ConnectionLost, DriverError, TryAgain
 
 ROUNDS: Final = 5
 SECONDS: Final = 3.0
@@ -33,6 +37,11 @@ QUICK_SECONDS: Final = 1.0
 ROUNDS_MAX: Final = 100
 SECONDS_MAX: Final = 600.0
 MINUTES_MAX: Final = 24 * 60.0
+# What can happen to one benchmark on a healthy machine that is too slow or too busy: told, and the others still run.
+FAILURES: Final[tuple[type[Exception], ...]] = (
+    UserError, NotInTime, ConnectionLost, TryAgain, *DriverError, psycopg.Error, DatabaseError, psutil.Error,
+    subprocess.SubprocessError, EOFError,
+)  # fmt: skip
 
 
 class Command(BaseCommand):
@@ -114,7 +123,7 @@ class Command(BaseCommand):
             run = Run(plan, conf, server, machine.embedded, Path(folder), outcome, say, told)
             try:
                 benchmark.measure(run)
-            except (UserError, NotInTime, psycopg.Error) as error:
+            except FAILURES as error:
                 outcome.error = one_line(error)
                 console.print(f"{benchmark.name}: [bold red]failed[/]: {escape(outcome.error)}", soft_wrap=True)
         outcome.took_s = time.monotonic() - began
