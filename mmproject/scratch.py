@@ -36,13 +36,13 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def scratch_database(settings: Conf, purpose: str, say: Say) -> Iterator[str]:
+def scratch_database(settings: Conf, purpose: str, say: Say, *, server: str | None = None) -> Iterator[str]:
     """The admin's URL of a migrated, empty database; Django's default connection points at it in the meantime.
 
-    `say` is told what takes a while. SIGTERM and Ctrl-C end the caller with KeyboardInterrupt, and the database is
-    dropped all the same. Raises SetupError.
+    It is made on `server` (an admin's URL) if that is given. `say` is told what takes a while. SIGTERM and Ctrl-C end
+    the caller with KeyboardInterrupt, and the database is dropped all the same. Raises SetupError.
     """
-    with _interruptible(), _server(settings, say) as server_url, provision.connect(server_url) as owner:
+    with interruptible(), _server(settings, say, server) as server_url, provision.connect(server_url) as owner:
         provision.check_server(owner)
         _drop_orphans(owner)
         name = f"{PREFIX}{purpose}_{os.getpid()}_{secrets.token_hex(4)}"
@@ -63,8 +63,11 @@ def scratch_database(settings: Conf, purpose: str, say: Say) -> Iterator[str]:
 
 
 @contextmanager
-def _server(settings: Conf, say: Say) -> Iterator[str]:
+def _server(settings: Conf, say: Say, given: str | None) -> Iterator[str]:
     """The admin's URL of a server's `postgres` database."""
+    if given is not None:
+        yield provision.with_database(given, "postgres")
+        return
     try:
         url = provision.with_database(connect_url("admin", settings), "postgres")
         if not settings.database_url:
@@ -78,11 +81,14 @@ def _server(settings: Conf, say: Say) -> Iterator[str]:
 
 
 @contextmanager
-def throwaway_server() -> Iterator[str]:
-    """An embedded server in a temporary folder, faster than safe; gone afterwards, also when we are killed."""
+def throwaway_server(*, fsync: bool = False) -> Iterator[str]:
+    """An embedded server in a temporary folder; gone afterwards, also when we are killed.
+
+    Without `fsync` it is faster than safe.
+    """
     folder = Path(tempfile.mkdtemp(prefix="mm-scratch-"))
     try:
-        cluster = Cluster(folder / "postgres", free_port(), secrets.token_urlsafe(24), fsync=False)
+        cluster = Cluster(folder / "postgres", free_port(), secrets.token_urlsafe(24), fsync=fsync)
         cluster.prepare()
         with (folder / "postgres.log").open("w") as output, cluster.serving(output):
             url = cluster.url("postgres")
@@ -125,7 +131,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """SIGTERM ends us as Ctrl-C does, so that what is ours is cleared away."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "accounts",
     "console",
     "nodeagent",
+    "bench",
 ]
 
 MIDDLEWARE = [

@@ -14,22 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import httpx
 import psutil
-import psycopg
 from psycopg import sql
 
+from bench import scaffold
+from bench.scaffold import POLL_S, Connection, Database, environment
 from mmproject import provision
 from mmproject.conf import ROOT
 from mmproject.db import Role
 from mmproject.postgres import free_port
 
 T = TypeVar("T")
-Connection = psycopg.Connection[tuple[Any, ...]]
 
-POLL_S = 0.02
+__all__ = ["Connection", "Database", "System", "drop_database", "environment", "eventually", "running_system"]
+
 START_TIMEOUT_S = 90  # a machine busy with other tests; the budget itself is asserted where it is the subject
 STOP_TIMEOUT_S = 10  # the contract's
 
@@ -41,55 +42,8 @@ def eventually(
 
     An AssertionError or httpx.TransportError inside `condition` counts as not yet, and is shown if it stays.
     """
-    deadline = time.monotonic() + timeout_s
-    last: object = None
-    while True:
-        try:
-            last = condition()
-            if last:
-                return last
-        except (AssertionError, httpx.TransportError) as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {message or condition}; last seen: {last!r}")
-        time.sleep(interval_s)
-
-
-@dataclass
-class Database:
-    """A scratch database, migrated, with the roles' URLs; dropped at the end, whoever is still connected."""
-
-    urls: dict[str, str]
-    _open: list[Connection] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return provision.database_name(self.urls["admin"])
-
-    def url(self, role: Role = "admin") -> str:
-        return self.urls[role]
-
-    def connect(self, role: Role = "admin") -> Connection:
-        """A connection in autocommit that is closed with the database. Every call opens a new one."""
-        connection = provision.connect(self.urls[role])
-        self._open.append(connection)
-        return connection
-
-    def close(self) -> None:
-        for connection in self._open:
-            connection.close()
-
-    @contextmanager
-    def django(self, role: Role = "console") -> Iterator[None]:
-        """Django's default connection goes to this database, as `role`, in the meantime."""
-        from django.db import connections
-
-        before = provision.point_django_at(self.urls[role])
-        try:
-            yield
-        finally:
-            connections["default"].close()
-            connections.settings["default"].update(before)
+    not_yet = (AssertionError, httpx.TransportError)
+    return scaffold.eventually(condition, timeout_s, message, interval_s=interval_s, not_yet=not_yet)
 
 
 @contextmanager
@@ -111,14 +65,6 @@ def scratch_database(server_url: str, var: Path, template: str) -> Iterator[Data
 def drop_database(server_url: str, name: str) -> None:
     with provision.connect(provision.with_database(server_url, "postgres")) as admin:
         provision.drop_database(admin, name)
-
-
-def environment(var: Path, **changes: str) -> dict[str, str]:
-    """The environment for a system of its own: nothing of the caller's MM_* settings, its own var."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MM_") or k == "MM_POSTGRES_USER"}
-    kept.pop("DATABASE_URL", None)
-    kept.pop("CELERY_BROKER_URL", None)
-    return {**kept, "MM_VAR": str(var), **changes}
 
 
 @dataclass

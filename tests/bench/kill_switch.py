@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from tests.bench.figures import summary_ms
+from bench.figures import summary_ms
 from tests.support import Connection, System, eventually, running_system
 
 QUOTED_TIMEOUT_S = 10.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from bench.bare_node import main
 from nodeagent import quoter, reconciler, session
 from nodeagent.authority_client import Claim, Renewal
 from nodeagent.connections import TryAgain
-from tests.bench.bare_node import main
 
 refused_ones: set[UUID] = set()
 renew = session.Session._renew

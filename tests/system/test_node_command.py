@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.nodes import RUNNODE, node_market
 from mmproject import provision
 from mmproject.conf import ROOT
 from mmproject.postgres import free_port
-from tests.bench.nodes import RUNNODE, node_market
 from tests.support import Database, environment, eventually
 
 

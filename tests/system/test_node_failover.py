@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from bench.handover import GAPS
+from bench.takeover import STALE_WRITES, first_quotes, held_by
 
-from tests.bench.failover import GAPS, STALE_WRITES, first_quotes, held_by
-from tests.bench.nodes import TRUSTING_NODE, Market, node_market
+from bench.nodes import Market, node_market
 from tests.support import Database, eventually
 
 SHORT = {"MM_LEASE_TTL_MS": "1500", "MM_RENEW_INTERVAL_MS": "400", "MM_BELIEF_MARGIN_MS": "200"}
+TRUSTING_NODE = ("-m", "tests.bench.trusting_node")
 LONG = {"MM_LEASE_TTL_MS": "30000", "MM_RENEW_INTERVAL_MS": "1000"}  # so that nothing below can be an expiry
 WITHDRAWN = "SELECT count(*) FROM exchange_quoteversion WHERE withdrawn_reason IS NOT NULL"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.nodes import Market, node_market
+from bench.nodes import Market, node_market
 from tests.support import Database, eventually
 
 QUOTE = "SELECT version, bid_price, bid_quantity, ask_price, ask_quantity FROM exchange_quote WHERE symbol = 'S0001'"

@@ -1,4 +1,4 @@
-"""What `manage.py runnode` runs, without Django around it: for tests that start many nodes, in a third of the time."""
+"""What `manage.py runnode` runs, without Django around it: for tests and benchmarks that start many nodes."""
 
 from __future__ import annotations
 

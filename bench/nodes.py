@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from mmproject import provision
+from bench.scaffold import Connection, Database, NotInTime, environment, eventually
 from mmproject.conf import ROOT
-from mmproject.postgres import Cluster, dropped, free_port
-from tests.support import Connection, Database, drop_database, environment, eventually, scratch_database
 
 STOP_TIMEOUT_S = 10
-BARE_NODE = ("-m", "tests.bench.bare_node")
-TRUSTING_NODE = ("-m", "tests.bench.trusting_node")
+BARE_NODE = ("-m", "bench.bare_node")
 RUNNODE = ("manage.py", "runnode")
 START_TIMEOUT_S = 60  # imports on a machine that is busy with other tests
 BALANCE_TIMEOUT_S = 30
@@ -170,6 +166,16 @@ class Market:
     def ring(self, hint: str = "") -> None:
         self.value("SELECT pg_notify('mm_market', %s)", hint)
 
+    def complaints(self) -> str:
+        """What each node last warned of, for whoever waits for it in vain."""
+        said = []
+        for node in self.nodes.values():
+            warnings = [event for event in node.events() if event.get("level") in ("warning", "error", "critical")]
+            if warnings:
+                last = warnings[-1]
+                said.append(f"{node.name}: {last['event']} {last.get('error', '')} ({len(warnings)} warnings)")
+        return "; ".join(said) or "no node has warned of anything"
+
     def close(self) -> None:
         for node in self.nodes.values():
             node.close()
@@ -183,36 +189,7 @@ def node_market(database: Database, symbols: int, **env: str) -> Iterator[Market
         market.seed(symbols)
         try:
             yield market
+        except NotInTime as error:
+            raise NotInTime(f"{error}; {market.complaints()}") from error
         finally:
             market.close()
-
-
-@contextmanager
-def bench_database(var: Path) -> Iterator[Database]:
-    """A migrated scratch database on the server of DATABASE_URL (its admin's), or on one of its own, fsync on."""
-    with ExitStack() as stack:
-        url = os.environ.get("DATABASE_URL") or stack.enter_context(_own_server(var))
-        template = f"mm_bench_{os.getpid()}"
-        provision.set_up(provision.with_database(url, template), var, market=None, broker=False)
-        from django.db import connections
-
-        connections["default"].close()
-        stack.callback(drop_database, url, template)
-        yield stack.enter_context(scratch_database(url, var, template))
-
-
-@contextmanager
-def _own_server(var: Path) -> Iterator[str]:
-    cluster = Cluster(var / "postgres", free_port(), "for measurements only")
-    cluster.prepare()
-    guard = [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGINT"]
-    account = [] if not dropped(cluster.account) else [str(cluster.account.uid), str(cluster.account.gid)]
-    with (var / "postgres.log").open("w") as log:
-        process = subprocess.Popen(
-            [*guard, *account, "--", *cluster.command()], cwd=cluster.data, stdout=log, stderr=log, process_group=0
-        )
-        try:
-            yield cluster.url("postgres")
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
