@@ -13,10 +13,10 @@ from bench.scaffold import Connection, Database
 
 DEEP: Final = 1_000_000_000  # lots on each side: more than any run can fill
 DAY_MS: Final = 86_400_000  # of leases and quotes: longer than any run
-QUOTED_PER_CALL: Final = 10_000  # authority_replace_quotes_v2 takes no more
+QUOTED_PER_CALL: Final = 10_000  # authority_replace_quotes_v3 takes no more
 
 _REPLACE: Final = (
-    "SELECT outcome, count(*) FROM authority_replace_quotes_v2("
+    "SELECT outcome, count(*) FROM authority_replace_quotes_v3("
     "%s, %s::text[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s) GROUP BY 1"
 )
 
@@ -61,19 +61,19 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
     sessions = {node: database.connect() for node in nodes}
     incarnations: dict[str, UUID] = {}
     for node in nodes:
-        row = sessions[node].execute("SELECT incarnation FROM authority_register_v1(%s, %s)", [node, DAY_MS]).fetchone()
+        row = sessions[node].execute("SELECT incarnation FROM authority_register_v2(%s, %s)", [node, DAY_MS]).fetchone()
         assert row is not None
         incarnations[node] = row[0]
     given = [node for node, share in shares.items() for _ in share]
     applied = admin.execute(
-        "SELECT authority_apply_assignment_v1(0, %s::text[], %s::text[], %s::text[], 'bench', 'bench')",
+        "SELECT authority_apply_assignment_v2(0, %s::text[], %s::text[], %s::text[], 'bench', 'bench')",
         [nodes, names, given],
     ).fetchone()
     assert applied == ("applied",), applied
     made = {}
     for node, share in shares.items():
         grants = sessions[node].execute(
-            "SELECT symbol, epoch FROM authority_acquire_v1(%s, %s::text[])", [incarnations[node], list(share)]
+            "SELECT symbol, epoch FROM authority_acquire_v2(%s, %s::text[])", [incarnations[node], list(share)]
         )
         made[node] = Holder(sessions[node], incarnations[node], dict(grants.fetchall()))
         quote_deep(made[node])
@@ -84,7 +84,7 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
     finally:
         for holder in made.values():
             if not holder.session.closed:
-                holder.session.execute("SELECT authority_leave_v1(%s)", [holder.incarnation])
+                holder.session.execute("SELECT authority_leave_v2(%s)", [holder.incarnation])
 
 
 def quote_deep(holder: Holder) -> None:

@@ -22,9 +22,9 @@ from mmproject.errors import UserError
 
 # How an order, and a batch of them, is sent. Everything here that sends one goes through these two.
 PLACE_ORDER: Final = (
-    "SELECT exchange_submit_order_v2({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity})"
+    "CALL exchange_place_order_v1({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity}, NULL)"
 )
-PLACE_ORDERS: Final = "SELECT exchange_submit_orders_v2({orders})"
+PLACE_ORDERS: Final = "CALL exchange_place_orders_v1({orders}, NULL)"
 
 MODES: Final[tuple[Mode, ...]] = ("prepared", "simple")
 SCALE: Final = 32  # of TPC-B: its branches, no fewer than clients, as pgbench's manual asks

@@ -61,7 +61,7 @@ class SizedMarket:
         """Milliseconds to read what the quotes of one batch follow from, per 100 symbols."""
 
         async def read(link: Link) -> None:
-            found = await client.market(link, list(self._batch))
+            found = await client.market(link, dict.fromkeys(self._batch, 0))
             assert len(found) == len(self._batch)
 
         return 1000 * per_call_s(lambda: self._own.run(read), seconds) * 100 / len(self._batch)

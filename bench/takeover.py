@@ -41,7 +41,7 @@ _UNQUOTED: Final = """
      WHERE q.quote_epoch IS NULL OR q.quote_epoch <= old.epoch
 """
 _ASSIGN_ALL: Final = """
-    SELECT authority_apply_assignment_v1(
+    SELECT authority_apply_assignment_v2(
         (SELECT max(generation) FROM authority_rebalance),
         ARRAY(SELECT node FROM authority_member ORDER BY node COLLATE "C"),
         ARRAY(SELECT name FROM exchange_symbol ORDER BY name),

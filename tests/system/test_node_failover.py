@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from bench.handover import GAPS
-from bench.takeover import STALE_WRITES, first_quotes, held_by
 
+from bench.handover import GAPS
 from bench.nodes import Market, node_market
+from bench.takeover import STALE_WRITES, first_quotes, held_by
 from tests.support import Database, eventually
 
 SHORT = {"MM_LEASE_TTL_MS": "1500", "MM_RENEW_INTERVAL_MS": "400", "MM_BELIEF_MARGIN_MS": "200"}
