@@ -21,7 +21,8 @@ DECLARE
     v_unique boolean;
     v_cancels boolean;
     v_at timestamptz;
-    v_symbols text[];
+    v_locked text[];
+    v_booked text[];
     v_ords bigint[] := '{}';
     v_answers text[] := '{}';
     v_some_ords bigint[];
@@ -33,14 +34,15 @@ BEGIN
        OR p_orders @? '$[*] ? (@.type() != "object")' THEN
         RAISE EXCEPTION 'an array of at most 1000 objects' USING ERRCODE = 'MM422';
     END IF;
-    SELECT array_agg(i ->> 'cancel') FILTER (WHERE i ? 'cancel'), count(*) = count(DISTINCT coalesce(i ->> 'cancel', i ->> 'client_order_id')),
+    SELECT array_agg(i ->> 'cancel') FILTER (WHERE i ? 'cancel'),
+           count(*) = count(DISTINCT coalesce(i ->> 'cancel', i ->> 'client_order_id')),
            array_agg(DISTINCT i ->> 'symbol')
-      INTO v_ids, v_unique, v_symbols FROM jsonb_array_elements(p_orders) i;
+      INTO v_ids, v_unique, v_locked FROM jsonb_array_elements(p_orders) i;
     -- An order's symbol never changes, so it may be read before the lock that everything else needs.
     IF v_ids IS NOT NULL THEN
-        v_symbols := v_symbols || ARRAY (SELECT symbol FROM exchange_order WHERE client_order_id = ANY (v_ids));
+        v_locked := v_locked || ARRAY (SELECT symbol FROM exchange_order WHERE client_order_id = ANY (v_ids));
     END IF;
-    PERFORM 1 FROM exchange_quote WHERE symbol = ANY (v_symbols) ORDER BY symbol FOR UPDATE;
+    PERFORM 1 FROM exchange_quote WHERE symbol = ANY (v_locked) ORDER BY symbol FOR UPDATE;
     v_at := clock_timestamp();
 
     -- 1. The cancels that come first. The book's best prices are read anew where one of them was open.
@@ -53,7 +55,7 @@ BEGIN
             SELECT ord, cancel, known
               FROM (SELECT *, count(*) FILTER (WHERE cancel IS NULL) OVER (PARTITION BY symbol ORDER BY ord) AS orders
                       FROM item) numbered
-             WHERE orders = 0 AND symbol IS NOT NULL
+             WHERE orders = 0 AND symbol = ANY (v_locked)  -- not one that has come meanwhile
         ), cancelled AS (
             UPDATE exchange_order o SET status = 'cancelled', updated_at = clock_timestamp()
               FROM ahead l WHERE o.client_order_id = l.cancel AND o.status IN ('resting', 'partially_filled')
@@ -69,7 +71,7 @@ BEGIN
                               WHEN (l.known).status = 'cancelled' THEN exchange_order_answer_v1(l.known)::text
                               ELSE '{"error": "not_open"}' END),
                array_agg(DISTINCT (c.o).symbol) FILTER (WHERE c.ord IS NOT NULL)
-          INTO v_some_ords, v_some_answers, v_symbols
+          INTO v_some_ords, v_some_answers, v_booked
           FROM ahead l LEFT JOIN cancelled c ON c.ord = l.ord;
         v_ords := v_ords || v_some_ords;
         v_answers := v_answers || v_some_answers;
@@ -78,7 +80,7 @@ BEGIN
                               AND status IN ('resting', 'partially_filled')),
                book_ask = (SELECT min(price) FROM exchange_order o WHERE o.symbol = q.symbol AND side = 'sell'
                               AND status IN ('resting', 'partially_filled'))
-         WHERE symbol = ANY (v_symbols);
+         WHERE symbol = ANY (v_booked);
     END IF;
 
     -- 2. The orders that the quote row alone decides. What the sums need goes through the windows, and nothing else: they copy it.
