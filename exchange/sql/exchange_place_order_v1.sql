@@ -13,11 +13,13 @@ CREATE PROCEDURE exchange_place_order_v1(
 )
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    v_unused text;  -- assigned to, an expression is evaluated without a statement of its own
 BEGIN
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+    v_unused := pg_catalog.set_config('synchronous_commit', 'off', true);
     p_answer := public.exchange_submit_order_v2(
         p_client_order_id, p_symbol, p_side, p_type, p_time_in_force, p_price, p_quantity);
     COMMIT;
-    PERFORM pg_catalog.pg_logical_emit_message(true, '', '');
+    v_unused := pg_catalog.pg_logical_emit_message(true, '', '');
 END
 $$;

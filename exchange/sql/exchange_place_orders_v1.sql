@@ -3,10 +3,12 @@
 CREATE PROCEDURE exchange_place_orders_v1(p_orders jsonb, INOUT p_answers json DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    v_unused text;  -- assigned to, an expression is evaluated without a statement of its own
 BEGIN
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+    v_unused := pg_catalog.set_config('synchronous_commit', 'off', true);
     p_answers := public.exchange_submit_orders_v3(p_orders);
     COMMIT;
-    PERFORM pg_catalog.pg_logical_emit_message(true, '', '');
+    v_unused := pg_catalog.pg_logical_emit_message(true, '', '');
 END
 $$;
