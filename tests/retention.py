@@ -10,7 +10,6 @@ from tests.support import Connection
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 PARTITIONS = "SELECT partition::text, from_at, to_at FROM exchange_quote_partitions_v1() WHERE NOT is_default"
-CURRENT = "SELECT partition::text FROM exchange_quote_partitions_v1() WHERE clock_timestamp() BETWEEN from_at AND to_at"
 
 
 def keep(connection: Connection, retention_ms: int = HOUR_MS) -> tuple[str, str] | None:
@@ -46,13 +45,20 @@ def keepers_clock(connection: Connection, ahead: str) -> None:
     connection.execute(definition.encode())
 
 
+def one_long_slot(admin: Connection) -> None:
+    """One partition for all that a test does: those of its template are as old as that, and end when they like."""
+    end_all_partitions(admin)
+    admin.execute(
+        "SELECT exchange_make_quote_partition_v1('exchange_quoteversion_long', format('FOR VALUES FROM (%L) TO (%L)',"
+        " clock_timestamp(), clock_timestamp() + interval '1 day'))"
+    )
+
+
 def close_slot(admin: Connection) -> str:
     """End the current partition now, with all it holds, and begin the next one; returns the ended one's name.
 
     The rows stay where they are, written by the transactions that wrote them.
     """
-    if admin.execute(CURRENT).fetchone() is None:
-        keep_all(admin)  # the template was made so long ago that its partitions have ended
     row: Any = admin.execute(
         f"SELECT p.*, to_char(clock_timestamp(), 'HH24MISSUS') FROM ({PARTITIONS}) p"
         " WHERE clock_timestamp() BETWEEN from_at AND to_at"

@@ -13,7 +13,7 @@ import mmproject.verify
 from mmproject.verify import verify
 from tests.market import HandMarket
 from tests.racing import DEADLINE_S, Mutation, Node, Stage, guarded, order, replace
-from tests.retention import close_slot, dropped, end_all_partitions, keep, keep_all, keepers_clock
+from tests.retention import close_slot, dropped, end_all_partitions, keep, keep_all, keepers_clock, one_long_slot
 from tests.support import Connection, Database, eventually
 
 PATIENCE = ("exchange_keep_partitions_v1", "SET lock_timeout TO '50ms'", "SET lock_timeout TO '0'")
@@ -22,12 +22,11 @@ ASKS_ANYWAY = ("exchange_keep_partitions_v1", "AND l.granted AND", "AND false AN
 
 def with_a_past(stage: Stage) -> tuple[Node, str]:
     """A market whose next step is to drop a partition: its holder, and the partition."""
+    one_long_slot(stage.admin)
     node = stage.maker()
     past = close_slot(stage.admin)
     replace(node, "ALFA", "BRAVO")(stage.admin)
     keepers_clock(stage.admin, "2 hours")
-    while stage.one("SELECT action FROM exchange_quote_partition_due_v1(3600000)") == "make":
-        keep(stage.admin)
     return node, past
 
 
@@ -95,8 +94,9 @@ def test_a_quote_in_flight_is_not_waited_for_longer_than_the_keepers_patience(st
 def test_a_new_partition_waits_for_no_quote_in_flight(database: Database) -> None:
     """Else it would come later the busier the market is."""
     stage = Stage(database)
-    node = stage.maker()
+    end_all_partitions(stage.admin)
     keep_all(stage.admin)
+    node = stage.maker()
     quoting = database.connect("admin")
     quoting.execute("BEGIN")
     replace(node, "ALFA")(quoting)
@@ -137,6 +137,7 @@ def test_a_keeper_that_dies_half_way_has_done_nothing(database: Database) -> Non
 def test_nothing_is_dropped_while_verify_reads(database: Database, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that is dropped is gone for every snapshot; what verify knows of the drop is of its own snapshot."""
     market = HandMarket(database)
+    one_long_slot(market.admin)
     market.join("node-1")
     market.rebalance("node-1 joined")
     market.tick(3)
@@ -202,7 +203,6 @@ def test_a_market_goes_on_while_its_partitions_come_and_go(database: Database) -
             over.set()
         assert all(work.result(DEADLINE_S) > 0 for work in working)
 
-    assert stage.one("SELECT count(*) FROM exchange_quoteversion_default") == 0
     report = verify(database.connect("console"))
     assert report.ok, [verdict.as_json() for verdict in report.verdicts if not verdict.ok]
     with pytest.raises(psycopg.errors.UndefinedTable):

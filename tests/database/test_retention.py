@@ -23,6 +23,7 @@ from tests.retention import (
     keep,
     keep_all,
     keepers_clock,
+    one_long_slot,
 )
 from tests.support import Connection, Database
 
@@ -31,9 +32,9 @@ IN_DEFAULT = "SELECT count(*) FROM exchange_quoteversion_default"
 
 @pytest.fixture
 def market(database: Database) -> HandMarket:
-    """Three quoted symbols; the partitions are kept by the worker's role."""
+    """Three quoted symbols, and one partition until a test closes it."""
     market = HandMarket(database)
-    keep_all(market.worker)
+    one_long_slot(market.admin)
     market.join("node-1")
     market.rebalance("node-1 joined")
     market.tick(3)
@@ -67,6 +68,7 @@ def spans(connection: Connection) -> list[tuple[Any, Any]]:
 
 def test_partitions_follow_one_another_and_reach_four_widths_ahead(database: Database) -> None:
     admin = database.connect()
+    end_all_partitions(admin)
     keep_all(database.connect("exchange"))
     found = spans(admin)
     now: Any = admin.execute("SELECT clock_timestamp()").fetchone()
@@ -81,6 +83,8 @@ def test_partitions_follow_one_another_and_reach_four_widths_ahead(database: Dat
 @pytest.mark.parametrize("retention_ms", [MINUTE_MS, 24 * HOUR_MS])
 def test_another_retention_goes_on_where_the_last_partition_ends(database: Database, retention_ms: int) -> None:
     admin = database.connect()
+    end_all_partitions(admin)
+    keep_all(admin)
     row: Any = admin.execute(f"SELECT max(to_at) - clock_timestamp() FROM ({PARTITIONS}) p").fetchone()
     keepers_clock(admin, f"{row[0].total_seconds() - 20} seconds")
     assert len(keep_all(admin, retention_ms)) >= 2
@@ -92,6 +96,7 @@ def test_another_retention_goes_on_where_the_last_partition_ends(database: Datab
 
 def test_after_years_there_are_only_as_many_partitions_as_a_retention_needs(database: Database) -> None:
     admin = database.connect()
+    end_all_partitions(admin)
     for ahead in ("1 day", "10 years", "10 years 30 minutes", "10 years 1 hour", "10 years 2 hours"):
         keepers_clock(admin, ahead)
         keep_all(admin)
@@ -127,6 +132,7 @@ def test_a_keeper_that_would_not_see_what_others_commit_is_refused(database: Dat
 
 
 def test_a_market_whose_past_has_been_dropped_satisfies_every_invariant(database: Database) -> None:
+    one_long_slot(database.connect())
     market = busy_market(database)
     fills, tenures = market.one("SELECT count(*) FROM ledger_fill"), market.one("SELECT count(*) FROM authority_tenure")
     orders = market.one("SELECT count(*) FROM exchange_order")
@@ -266,10 +272,10 @@ def test_a_default_partition_whose_rows_are_all_of_the_past_is_replaced(neglecte
 def test_every_partition_refuses_what_would_change_it(market: HandMarket) -> None:
     close_slot(market.admin)
     market.quote_all()
-    keepers_clock(market.admin, "30 minutes")
-    assert keep_all(market.worker)
+    keepers_clock(market.admin, "23 hours 50 minutes")
+    assert keep_all(market.worker, 30 * 24 * HOUR_MS)
     partitions = market.rows("SELECT partition::text FROM exchange_quote_partitions_v1()")
-    assert len(partitions) >= 6
+    assert len(partitions) >= 6, "the closed one, the current one, those ahead, the default"
     for (partition,) in partitions:
         market.admin.execute(
             f"INSERT INTO {partition} SELECT (jsonb_populate_record(v, jsonb_build_object('published_at', coalesce("
