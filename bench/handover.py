@@ -19,9 +19,9 @@ NODES: Final = 3  # before the one that joins
 GOAL_MS: Final = 50.0
 NOTIFICATIONS: Final = 100
 
-# Per handover since a moment: from the old tenure's end to the next grant.
+# Per handover since a moment: from the old tenure's end to the commit of the next grant.
 GAPS: Final = """
-    SELECT extract(epoch FROM n.granted_at - t.ended_at)::float8
+    SELECT extract(epoch FROM pg_xact_commit_timestamp(n.xid::xid) - t.ended_at)::float8
       FROM authority_tenure t JOIN authority_tenure n ON n.symbol = t.symbol AND n.epoch = t.epoch + 1
      WHERE n.granted_at > %s
 """

@@ -100,6 +100,8 @@ def _order(data: Data, _node: str) -> str:
 def _ended(data: Data, node: str) -> str:
     symbols = data.get("symbols") or []
     held = f"; held {_listed(symbols)}" if symbols else ""
+    if not data.get("done", True):  # the others follow, in entries of their own
+        return f"{node} is ending, {END_REASONS.get(data['reason'], data['reason'])}{held}"
     if data["reason"] == "released":
         return f"{node} left on purpose{held}"
     return f"{node} ended, {END_REASONS.get(data['reason'], data['reason'])}{held}"

@@ -102,13 +102,19 @@ class Life:
 
     async def _hand_over(self, work: asyncio.Task[None]) -> None:
         """Quote on while the others are assigned what we hold, and release it as they are."""
-        if not len(self.holdings) or not await self._session.begin_leave():
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HANDOVER_TIMEOUT_S
+        self.holdings.none_left.clear()
+        try:
+            if not len(self.holdings) or not await self._session.begin_leave():
+                return
+        except TryAgain as error:
+            log.warning("leaves without handing over", node=self._session.node, error=one_line(error))
             return
         self.agenda.ask_reconcile()
-        self.holdings.none_left.clear()
         none_left = asyncio.create_task(self.holdings.none_left.wait())
         try:
-            await asyncio.wait([work, none_left], timeout=HANDOVER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([work, none_left], timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
         finally:
             none_left.cancel()
 

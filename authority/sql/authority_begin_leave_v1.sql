@@ -7,6 +7,8 @@ CREATE FUNCTION authority_begin_leave_v1(p_incarnation uuid) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 BEGIN
+    -- A grant of the node's own may hold the row for as long as it waits for another's: then it leaves without handing over.
+    PERFORM set_config('lock_timeout', '300', true);
     UPDATE authority_incarnation SET ending = 'released', ending_at = clock_timestamp()
      WHERE id = p_incarnation AND ended_at IS NULL AND ending IS NULL;
     IF FOUND THEN

@@ -19,6 +19,9 @@ DECLARE
     v_lost boolean := p_reason IN ('expired', 'session_lost');
     v_at timestamptz;
 BEGIN
+    IF p_most IS NULL OR p_most < 1 THEN
+        RAISE EXCEPTION 'at least one symbol at a time' USING ERRCODE = 'MM422';
+    END IF;
     SELECT * INTO i FROM authority_incarnation WHERE id = p_incarnation AND ended_at IS NULL;
     IF NOT FOUND THEN
         symbols := 0;

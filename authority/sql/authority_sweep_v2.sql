@@ -37,8 +37,7 @@ BEGIN
               FROM authority_end_incarnation_v2(
                        i.id, v_reason,
                        CASE WHEN i.ending = v_reason THEN i.ending_at
-                            WHEN v_reason = 'expired' THEN i.expires_at
-                            ELSE clock_timestamp() END,
+                            WHEN v_reason = 'expired' THEN i.expires_at END,  -- a lost session: when the fence is down
                        p_most) e;
         EXIT;
     END LOOP;

@@ -7,7 +7,7 @@
 --      or malformed, or is an FOK that finds too little. Sums over the orders before it say what is left of the quote, and the
 --      best price that has come to rest;
 --   3. what is left one by one in the array's order, as if sent alone.
--- When an id comes twice in the array, all of it goes the third way.
+-- What has an id that comes twice in the array goes the third way, and so do its symbol's orders after it.
 --
 -- Locks: every quote row concerned, in symbol order, before anything is judged; then position rows. Returns the array of answers,
 -- each as exchange_match_order_v1 or exchange_cancel_order_v2 gives it. Raises MM422 for anything but an array of at most 1000
@@ -19,7 +19,7 @@ DECLARE
     v_generates boolean := pg_has_role(session_user, 'mm_exchange', 'MEMBER');
     v_ids text[];
     v_unique boolean;
-    v_cancels boolean;
+    v_twice text[] := '{}';
     v_at timestamptz;
     v_locked text[];
     v_booked text[];
@@ -31,13 +31,18 @@ DECLARE
     r record;
 BEGIN
     IF jsonb_typeof(p_orders) IS DISTINCT FROM 'array' OR jsonb_array_length(p_orders) > 1000
-       OR p_orders @? '$[*] ? (@.type() != "object")' THEN
-        RAISE EXCEPTION 'an array of at most 1000 objects' USING ERRCODE = 'MM422';
+       OR p_orders @? '$[*] ? (@.type() != "object" || @.cancel == null)' THEN
+        RAISE EXCEPTION 'an array of at most 1000 orders and cancels' USING ERRCODE = 'MM422';
     END IF;
     SELECT array_agg(i ->> 'cancel') FILTER (WHERE i ? 'cancel'),
            count(*) = count(DISTINCT coalesce(i ->> 'cancel', i ->> 'client_order_id')),
            array_agg(DISTINCT i ->> 'symbol')
       INTO v_ids, v_unique, v_locked FROM jsonb_array_elements(p_orders) i;
+    IF NOT v_unique THEN
+        v_twice := ARRAY (SELECT id FROM (SELECT coalesce(i ->> 'cancel', i ->> 'client_order_id') AS id
+                                            FROM jsonb_array_elements(p_orders) i) ids
+                           WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1);
+    END IF;
     -- An order's symbol never changes, so it may be read before the lock that everything else needs.
     IF v_ids IS NOT NULL THEN
         v_locked := v_locked || ARRAY (SELECT symbol FROM exchange_order WHERE client_order_id = ANY (v_ids));
@@ -46,9 +51,10 @@ BEGIN
     v_at := clock_timestamp();
 
     -- 1. The cancels that come first. The book's best prices are read anew where one of them was open.
-    IF v_unique AND v_ids IS NOT NULL THEN
+    IF v_ids IS NOT NULL THEN
         WITH item AS (
-            SELECT ord, i ->> 'cancel' AS cancel, coalesce(i ->> 'symbol', o.symbol) AS symbol, o AS known
+            SELECT ord, i ->> 'cancel' AS cancel,
+                   CASE WHEN i ? 'cancel' THEN o.symbol ELSE i ->> 'symbol' END AS symbol, o AS known
               FROM jsonb_array_elements(p_orders) WITH ORDINALITY AS e (i, ord)
               LEFT JOIN exchange_order o ON o.client_order_id = i ->> 'cancel'
         ), ahead AS MATERIALIZED (
@@ -56,6 +62,7 @@ BEGIN
               FROM (SELECT *, count(*) FILTER (WHERE cancel IS NULL) OVER (PARTITION BY symbol ORDER BY ord) AS orders
                       FROM item) numbered
              WHERE orders = 0 AND symbol = ANY (v_locked)  -- not one that has come meanwhile
+               AND cancel <> ALL (v_twice)
         ), cancelled AS (
             UPDATE exchange_order o SET status = 'cancelled', updated_at = clock_timestamp()
               FROM ahead l WHERE o.client_order_id = l.cancel AND o.status IN ('resting', 'partially_filled')
@@ -84,16 +91,17 @@ BEGIN
     END IF;
 
     -- 2. The orders that the quote row alone decides. What the sums need goes through the windows, and nothing else: they copy it.
-    IF v_unique THEN
+    IF cardinality(v_ords) < jsonb_array_length(p_orders) THEN
         WITH item AS MATERIALIZED (
-            SELECT i.*, o.id IS NOT NULL AS is_known, coalesce(i.symbol, o.symbol) AS its_symbol
+            SELECT i.*, o.id IS NOT NULL AS is_known, CASE WHEN i.cancel IS NULL THEN i.symbol ELSE o.symbol END AS its_symbol,
+                   coalesce(coalesce(i.cancel, i.client_order_id) = ANY (v_twice), false) AS is_twice
               FROM ROWS FROM (jsonb_to_recordset(p_orders) AS (
                        client_order_id text, cancel text, symbol text, side text, type text, time_in_force text, price numeric,
                        quantity numeric, step bigint)) WITH ORDINALITY
                        AS i (client_order_id, cancel, symbol, side, type, time_in_force, price, quantity, step, ord)
               LEFT JOIN exchange_order o ON o.client_order_id = coalesce(i.cancel, i.client_order_id)
         ), met AS (
-            SELECT i.ord, i.its_symbol AS symbol, i.cancel IS NOT NULL AS is_cancel, i.side = 'buy' AS buys, i.price, i.quantity,
+            SELECT i.ord, i.its_symbol AS symbol, i.cancel IS NOT NULL AS is_cancel, i.is_twice, i.side = 'buy' AS buys, i.price, i.quantity,
                    i.time_in_force = 'GTC' AS is_gtc, i.time_in_force = 'FOK' AS is_fok,
                    CASE WHEN i.side = 'buy' THEN q.ask_price ELSE q.bid_price END AS our_price,
                    CASE WHEN i.side = 'buy' THEN q.ask_quantity ELSE q.bid_quantity END AS our_quantity,
@@ -126,7 +134,8 @@ BEGIN
               FROM taken WINDOW before AS (PARTITION BY symbol ORDER BY ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         ), decided AS MATERIALIZED (
             SELECT ord, symbol, is_cancel, buys, take, our_price, fills_before,
-                   CASE WHEN is_cancel THEN orders_before = 0
+                   CASE WHEN is_twice THEN false
+                        WHEN is_cancel THEN orders_before = 0
                         ELSE is_sound AND (take = 0 OR take = quantity OR NOT is_fok)
                              AND (best IS NULL
                                   OR (take = 0 OR CASE WHEN buys THEN best > our_price ELSE best < our_price END)

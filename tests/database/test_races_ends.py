@@ -7,9 +7,11 @@ from tests.racing import (
     Node,
     Stage,
     acquire,
+    apply_assignment,
     begin_leave,
     guarded,
     in_turn,
+    order,
     register,
     release,
     renew,
@@ -190,3 +192,48 @@ def test_the_doorbell_names_those_who_may_take_what_is_free(stage: Stage) -> Non
     assert heard(listener) == "-"
     begin_leave(b)(stage.admin)
     assert heard(listener) == ""
+
+
+@guarded(
+    Mutation(
+        "dated-before-the-wait",
+        (("authority_sweep_v2", "THEN i.expires_at END,", "THEN i.expires_at ELSE clock_timestamp() END,"),),
+        "quoted after its tenure's end",
+    )
+)
+def test_a_lost_session_ends_when_its_fences_are_down_and_not_when_it_was_found(stage: Stage) -> None:
+    """The sweep waits for an order in flight; until it has what it came for, the node's other connections may quote."""
+    a = lost_maker(stage)
+    outcome = stage.race(
+        order("in-flight", "buy", 1),
+        sweep_part(10),
+        meanwhile=lambda _: replace(a, "BRAVO")(stage.admin),
+    )
+    assert outcome.waited
+    assert outcome.second == ("a", "session_lost", 2, True)
+    late = stage.column(
+        "SELECT q.symbol FROM exchange_quoteversion q JOIN authority_tenure t USING (symbol, epoch)"
+        " WHERE q.withdrawn_reason IS NULL AND q.published_at > t.ended_at"
+    )
+    assert late == [], f"{late} quoted after its tenure's end"
+
+
+@guarded(
+    Mutation(
+        "assigned-anew-meanwhile",
+        (("authority_ring_v1", "ORDER BY symbol FOR SHARE;", "ORDER BY symbol;"),),
+        "b was rung for and c is never told",
+    )
+)
+def test_a_release_rings_for_the_node_that_its_symbols_are_assigned_to_when_they_are_free(stage: Stage) -> None:
+    a = stage.maker()
+    stage.join("b")
+    stage.join("c")
+    stage.assign(ALFA="b")
+    generation, members = stage.generation(), stage.members()
+    listener = stage.database.connect("admin")
+    listener.execute("LISTEN mm_authority")
+    outcome = stage.race(release(a, "ALFA"), apply_assignment(generation, members, {"ALFA": "c"}))
+    assert outcome.second == "applied"
+    bells = [bell.payload for bell in listener.notifies(timeout=5, stop_after=2)]
+    assert bells == ["b", ""], f"b was rung for and c is never told: {bells}"
