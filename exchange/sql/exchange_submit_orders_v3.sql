@@ -48,7 +48,6 @@ BEGIN
         v_locked := v_locked || ARRAY (SELECT symbol FROM exchange_order WHERE client_order_id = ANY (v_ids));
     END IF;
     PERFORM 1 FROM exchange_quote WHERE symbol = ANY (v_locked) ORDER BY symbol FOR UPDATE;
-    v_at := clock_timestamp();
 
     -- 1. The cancels that come first. The book's best prices are read anew where one of them was open.
     IF v_ids IS NOT NULL THEN
@@ -90,7 +89,8 @@ BEGIN
          WHERE symbol = ANY (v_booked);
     END IF;
 
-    -- 2. The orders that the quote row alone decides. What the sums need goes through the windows, and nothing else: they copy it.
+    -- 2. The orders that the quote row alone decides, all at one moment. What the sums need goes through the windows, and nothing else: they copy it.
+    v_at := clock_timestamp();
     IF cardinality(v_ords) < jsonb_array_length(p_orders) THEN
         WITH item AS MATERIALIZED (
             SELECT i.*, o.id IS NOT NULL AS is_known, CASE WHEN i.cancel IS NULL THEN i.symbol ELSE o.symbol END AS its_symbol,
@@ -174,14 +174,15 @@ BEGIN
               FROM placed
         ), ordered AS (
             INSERT INTO exchange_order (client_order_id, symbol, side, type, time_in_force, price, quantity, filled_quantity,
-                                        filled_notional, status, reject_code, fills, first_answer, step, tick_size, lot_size)
+                                        filled_notional, status, reject_code, fills, first_answer, step, tick_size, lot_size, created_at,
+                                        updated_at)
             SELECT client_order_id, symbol, side, type, time_in_force, price, quantity, take,
                    CASE WHEN take > 0 THEN take * our_price ELSE 0 END, status, reject_code, executions::jsonb,
-                   CASE WHEN rests THEN answer::jsonb END, step, tick_size, lot_size
+                   CASE WHEN rests THEN answer::jsonb END, step, tick_size, lot_size, v_at, v_at
               FROM answered
         ), told AS (
-            INSERT INTO journal_activity (kind, symbol, data)
-            SELECT 'order', symbol,
+            INSERT INTO journal_activity (at, kind, symbol, data)
+            SELECT v_at, 'order', symbol,
                    jsonb_build_object('client_order_id', client_order_id, 'status', status, 'side', side, 'type', type,
                                       'time_in_force', time_in_force, 'price', trim_scale(price)::text,
                                       'quantity', trim_scale(quantity)::text, 'reject_code', reject_code)

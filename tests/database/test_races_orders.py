@@ -314,11 +314,6 @@ def test_a_steps_orders_placed_twice_at_once_exist_once(stage: Stage) -> None:
         (("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     ),
-    Mutation(
-        "locked-as-they-come",
-        (("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;"),),
-        "BRAVO was locked before ALFA",
-    ),
 )
 def test_a_batch_locks_its_symbols_in_order_whatever_its_own(stage: Stage) -> None:
     stage.maker()

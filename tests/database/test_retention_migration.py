@@ -68,20 +68,20 @@ def quoted(database: Database) -> None:
     call("SELECT exchange_add_symbols_v1(%s)", json.dumps([spec.as_json() for spec in specs]))
     call("SELECT exchange_start_clock_v1(1, 1000)")
     for generation, name in enumerate(("a", "b")):
-        incarnation = call("SELECT incarnation FROM authority_register_v2(%s, %s)", name, DAY_MS)
+        incarnation = call("SELECT incarnation FROM authority_register_v1(%s, %s)", name, DAY_MS)
         call(
-            "SELECT authority_apply_assignment_v2(%s, %s, %s, %s, %s, 'test')",
+            "SELECT authority_apply_assignment_v1(%s, %s, %s, %s, %s, 'test')",
             generation, [name], names, [name] * 2, name,
         )  # fmt: skip
         epochs = [
             row[0]
             for row in admin.execute(
-                "SELECT epoch FROM authority_acquire_v2(%s, %s) ORDER BY symbol", [incarnation, names]
+                "SELECT epoch FROM authority_acquire_v1(%s, %s) ORDER BY symbol", [incarnation, names]
             )
         ]
         for number in range(3):
             quote = (
-                "SELECT array_agg(outcome) FROM authority_replace_quotes_v3"
+                "SELECT array_agg(outcome) FROM authority_replace_quotes_v2"
                 "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)"
             )
             asks = [price + spec.tick_size * 10 for price, spec in zip(prices, specs, strict=True)]
@@ -93,7 +93,7 @@ def quoted(database: Database) -> None:
             )  # fmt: skip
             assert answer["status"] == "filled"
         if name == "a":
-            call("SELECT authority_leave_v2(%s)", incarnation)
+            call("SELECT authority_leave_v1(%s)", incarnation)
     call("SELECT count(*) FROM exchange_set_quoting_v1(%s, false, 'tester')", names[1:])
 
 

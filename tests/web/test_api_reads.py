@@ -219,6 +219,7 @@ def test_the_openapi_document_lists_every_operation_of_the_contract() -> None:
             "assignments", "leases", "leases/{symbol}/history", "activity",
         )
     } | {
-        ("POST", "/api/v1/orders"), ("DELETE", "/api/v1/orders/{client_order_id}"), ("POST", "/api/v1/quoting"),
+        ("POST", "/api/v1/orders"), ("POST", "/api/v1/orders/batch"),
+        ("DELETE", "/api/v1/orders/{client_order_id}"), ("POST", "/api/v1/quoting"),
         ("POST", "/api/v1/symbols/{symbol}/quoting"), ("POST", "/api/v1/nodes/{name}/drain"),
     }  # fmt: skip
