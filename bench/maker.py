@@ -84,7 +84,13 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
     finally:
         for holder in made.values():
             if not holder.session.closed:
-                holder.session.execute("SELECT authority_leave_v2(%s)", [holder.incarnation])
+                leave(holder.session, holder.incarnation)
+
+
+def leave(session: Connection, incarnation: UUID) -> None:
+    """End the incarnation, a part of what it holds after another."""
+    while session.execute("SELECT done FROM authority_leave_v2(%s)", [incarnation]).fetchone() != (True,):
+        pass
 
 
 def quote_deep(holder: Holder) -> None:

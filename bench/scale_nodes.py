@@ -13,7 +13,7 @@ from typing import Final
 from bench import floor
 from bench.figures import Floor, Measurement, percentile, summary_ms
 from bench.loops import Loop, loop
-from bench.maker import DAY_MS
+from bench.maker import DAY_MS, leave
 from bench.nodes import BARE_NODE, Market, Node, node_market
 from bench.run import Run
 from bench.scaffold import eventually
@@ -74,7 +74,7 @@ class Probe:
         return taken
 
     def leave(self) -> None:
-        self._session.execute("SELECT authority_leave_v2(%s)", [self._incarnation])
+        leave(self._session, self._incarnation)
 
 
 def scale_nodes(run: Run) -> None:

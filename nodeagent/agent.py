@@ -120,12 +120,13 @@ class Life:
 
     async def _leave(self, work: asyncio.Task[None]) -> None:
         """Stop on purpose: hand over, end the statement in flight, then the incarnation and what leases are left."""
+        released_before = self._reconciler.released
         try:
             await self._hand_over(work)
             self._finishing.set()
             self.agenda.wake.set()
             await asyncio.wait([work], timeout=FINISH_TIMEOUT_S)
-            released = self._reconciler.released + await self._session.leave()
+            released = self._reconciler.released - released_before + await self._session.leave()
         except (ConnectionLost, TryAgain, TimeoutError) as error:
             # Closing the connection ends the incarnation too, only less politely.
             log.warning("could not leave", node=self._session.node, error=one_line(error))

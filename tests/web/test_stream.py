@@ -440,6 +440,7 @@ async def test_a_restored_database_is_shown_anew(
     readers: Callable[..., Reader], market: HandMarket, cookie: bytes
 ) -> None:
     """The journal no longer holds what was read: a restore, or a crash that took back what was not yet durable."""
+    market.gateway.execute("SELECT authority_set_draining_v1('node-1', false, 'ada')")  # the last entry, and no fill
     client = StreamClient(websocket_application(readers()), cookie)
     snapshot = await client.begin()
     xid, number = snapshot["cursor"].split("-")
