@@ -136,6 +136,17 @@ def test_a_replaced_quote_stands_behind_the_orders_that_rest_at_its_price(new_tr
     compare_books(trial.exchange, trial.market)
 
 
+def test_a_batch_too_trades_first_with_the_order_that_was_there_before_the_quote(exchange: Exchange) -> None:
+    trial = Trial(exchange, 1, batched=True)
+    trial.submit("sell", "limit", "GTC", 0, 5)
+    trial.replace(-1, 1, 0, 5)
+    trial.submit("buy", "limit", "IOC", 0, 2)
+    trial.settle()
+    assert (len(trial.market.fills), len(trial.market.trades)) == (0, 1)
+    compare_state(trial.exchange, trial.market)
+    compare_books(trial.exchange, trial.market)
+
+
 def test_the_generated_market_trades_in_sql_as_in_the_oracle(exchange: Exchange) -> None:
     """External orders in batches, quotes by the node's own logic: 150 steps of six symbols, each handed in twice."""
     specs, steps, seed = catalogue(6), 150, 5
