@@ -22,7 +22,7 @@ from mmproject.errors import UserError
 
 # How an order, and a batch of them, is sent. Everything here that sends one goes through these two.
 PLACE_ORDER: Final = (
-    "CALL exchange_place_order_v1({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity}, NULL)"
+    "CALL exchange_place_order_v2({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity}, NULL)"
 )
 PLACE_ORDERS: Final = "CALL exchange_place_orders_v1({orders}, NULL)"
 

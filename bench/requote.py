@@ -1,8 +1,8 @@
 """From a fill's commit to the commit of the quote that replaces it, by the database's commit timestamps.
 
 Three nodes in processes of their own quote all symbols; orders that cross come at a fixed rate, each sent at the time
-that it is due, and the product's doorbell is rung after each commit. Beside it: a bare NOTIFY's round trip, and a
-replace of one row with no fence, which are what the way from fill to quote can't do without.
+that it is due, by the product's own gateway, which rings the doorbell for each fill. Beside it: a bare NOTIFY's round
+trip, and a replace of one row with no fence, which are what the way from fill to quote can't do without.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
 from typing import Final
+
+from django.db import connection
 
 from bench import floor
 from bench.doorbells import notify_ms
 from bench.figures import Floor, Goal, Measurement, Side, alternate, percentile, summary_ms
 from bench.loops import Loop, loop
 from bench.nodes import Market, node_market
-from bench.orders import PLACE_ORDER
 from bench.quotes import quote_at, replace_unfenced
 from bench.run import Run
 from bench.scaffold import eventually
-from mmproject import doorbell
+from exchange import services
 
 NODES: Final = 3
 IDLE_PER_S: Final = 20
@@ -35,8 +38,7 @@ GOAL_BUSY_MS: Final = 15.0
 SECONDS_FACTOR: Final = 2  # a 99th percentile wants more fills
 FLOOR_CALLS: Final = 100
 SETTLE_TIMEOUT_S: Final = 20.0
-
-_PLACE: Final = PLACE_ORDER.format(client_order_id="%s", symbol="%s", side="%s", price="%s", quantity="1")
+START_TIMEOUT_S: Final = 30.0
 
 # Per fill: the first quote that was made knowing it.
 LATENCIES: Final = """
@@ -55,11 +57,17 @@ NOT_REQUOTED: Final = """
 
 
 class Client(threading.Thread):
-    """Sends crossing orders of one lot to symbols in turn, each when it is due (open loop)."""
+    """Sends crossing orders of one lot to symbols in turn, each when it is due (open loop).
 
-    def __init__(self, market: Market, tag: str, count: int, interval_s: float, symbols: Sequence[str]) -> None:
+    As the product's own gateway does, which rings the doorbell; Django's connection is where they go. One more order is
+    sent before `ready`: a new session compiles and plans.
+    """
+
+    def __init__(
+        self, tag: str, count: int, interval_s: float, after_s: float, symbols: Sequence[str], ready: threading.Barrier
+    ) -> None:
         super().__init__(daemon=True)
-        self._orders = market.database.connect("exchange")
+        self._after_s, self._ready = after_s, ready
         self._tag, self._count, self._interval_s, self._symbols = tag, count, interval_s, symbols
         self.fills = 0
         self.failed: Exception | None = None
@@ -69,21 +77,29 @@ class Client(threading.Thread):
             self._send()
         except Exception as error:  # noqa: BLE001
             self.failed = error  # raised by whoever waits for us
+            self._ready.abort()
         finally:
-            self._orders.close()
+            connection.close()
 
     def _send(self) -> None:
-        due_at = time.monotonic()
+        self._place(f"warm.{self._tag}", "buy", 1000, self._symbols[0])
+        self._ready.wait(START_TIMEOUT_S)
+        due_at = time.monotonic() + self._after_s
         for number in range(self._count):
             time.sleep(max(0.0, due_at - time.monotonic()))
             due_at += self._interval_s
             symbol = self._symbols[number % len(self._symbols)]
-            side, price = ("buy", "1000") if number // len(self._symbols) % 2 else ("sell", "1")
-            answer = self._orders.execute(_PLACE, [f"{self._tag}-{number}", symbol, side, price]).fetchone()
-            assert answer is not None
-            if answer[0].get("fills"):
-                self.fills += 1
-                doorbell.ring((symbol,))
+            side, price = ("buy", 1000) if number // len(self._symbols) % 2 else ("sell", 1)
+            self.fills += self._place(f"{self._tag}-{number}", side, price, symbol)
+
+    @staticmethod
+    def _place(client_order_id: str, side: str, price: int, symbol: str) -> bool:
+        """Whether it was filled."""
+        answer = services.submit_order(
+            client_order_id=client_order_id, symbol=symbol, side=side, type="limit", time_in_force="IOC",
+            price=Decimal(price), quantity=Decimal(1),
+        )  # fmt: skip
+        return bool(answer["fills"])
 
 
 def fill(market: Market, tag: str, *, clients: int, per_s: float, seconds: float) -> tuple[list[float], float]:
@@ -91,14 +107,17 @@ def fill(market: Market, tag: str, *, clients: int, per_s: float, seconds: float
     symbols = [row[0] for row in market.rows("SELECT name FROM exchange_symbol ORDER BY name")]
     share = len(symbols) // clients
     count = max(1, round(per_s * seconds / clients))
+    ready = threading.Barrier(clients + 1)
     threads = [
-        # Each begins with a share of its own, so that they seldom meet.
-        Client(market, f"{tag}.{n}", count, clients / per_s, symbols[n * share :] + symbols[: n * share])
+        # Each begins with a share of its own, so that they seldom meet; their orders are evenly spaced.
+        Client(f"{tag}.{n}", count, clients / per_s, n / per_s, symbols[n * share :] + symbols[: n * share], ready)
         for n in range(clients)
     ]
-    began = time.monotonic()
     for thread in threads:
         thread.start()
+    with suppress(threading.BrokenBarrierError):  # what broke it is raised below
+        ready.wait(START_TIMEOUT_S)
+    began = time.monotonic()
     for thread in threads:
         thread.join()
     took_s = time.monotonic() - began
@@ -121,7 +140,8 @@ def requote(run: Run) -> None:
             market.start_all(NODES)
             floor.make(market.admin)
             floor.make_quotes(market.admin)
-            _measure(run, market, plain, symbols)
+            with database.django("exchange"):
+                _measure(run, market, plain, symbols)
 
 
 def _measure(run: Run, market: Market, plain: Loop, symbols: int) -> None:

@@ -1,6 +1,7 @@
 """What can be done to the exchange. Each command is one SQL function: one round trip, one commit.
 
-None of them may be called inside a transaction: they commit, retry as a whole, and ring the doorbell afterwards.
+None of them may be called inside a transaction: they commit, retry as a whole, and ring the doorbell for what they
+have committed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NotRequired, TypedDict
 import structlog
 from django.db import Error as DatabaseError
 from django.db import IntegrityError
+from psycopg.errors import Diagnostic
 
 from exchange import selectors
 from exchange.catalogue import SymbolSpec, catalogue
@@ -40,6 +42,7 @@ logger = structlog.get_logger(__name__)
 
 UNKNOWN = "MM404"
 INVALID = "MM422"
+FILLED = "MM100"  # the class of a notice
 CHECK_VIOLATION = "23514"
 NOT_NULL_VIOLATION = "23502"
 INVALID_TEXT = "22P02"  # "abc" where a number is asked for
@@ -114,15 +117,22 @@ def submit_order(
 ) -> OrderAnswer:
     """Send one order; the same order again answers the same. Locks the symbol.
 
+    The doorbell is rung as soon as its fills can be seen, which is before it is durable and answered.
+
     Raises OrderRefused, whose code says why, with nothing changed. A business reject (`fok_unfillable`,
     `no_liquidity`) is an answer with status `rejected`, and is kept like any order.
     """
 
+    def told(notice: Diagnostic) -> None:
+        if notice.sqlstate == FILLED:
+            doorbell.ring((symbol,))
+
     def command() -> OrderAnswer:
-        answer: OrderAnswer = query.document(
-            "CALL exchange_place_order_v1(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
-            [client_order_id, symbol, side, type, time_in_force, price, quantity],
-        )
+        with query.noticed(told):
+            answer: OrderAnswer = query.document(
+                "CALL exchange_place_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+                [client_order_id, symbol, side, type, time_in_force, price, quantity],
+            )
         return answer
 
     try:
@@ -132,7 +142,6 @@ def submit_order(
         answer = retrying(command)
     if "error" in answer:
         raise OrderRefused(answer["error"])
-    _ring_for([(symbol, answer)])
     return answer
 
 

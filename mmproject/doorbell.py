@@ -20,7 +20,7 @@ from django.db import connections
 
 CHANNEL = "mm_market"
 PAYLOAD_BYTES_MAX = 7_000  # NOTIFY takes less than 8,000; an empty payload says: read all
-INTERVAL_MIN_S = 0.002  # between two rings: 500 a second are more than a reader can use, and each takes that lock
+INTERVAL_MIN_S = 0.002  # from ring to ring: 500 a second are more than a reader can use, and each takes that lock
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 
@@ -71,10 +71,11 @@ class Doorbell:
                 target = self._wanted_at
             if not symbols:
                 continue
+            rung_at = time.monotonic()
             try:
                 self._notify_or_reconnect(target, payload(symbols))
                 backoff_s = BACKOFF_MIN_S
-                pause_s = INTERVAL_MIN_S
+                pause_s = max(0.0, rung_at + INTERVAL_MIN_S - time.monotonic())
             except psycopg.Error as error:
                 # The readers' timers make up for this ring: it is dropped, and the next one tries a new connection.
                 logger.warning("doorbell_lost", error=str(error).strip(), symbols=len(symbols))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
+from psycopg.errors import Diagnostic
 
 Row = dict[str, Any]
 
@@ -32,3 +34,15 @@ def document(statement: str, parameters: Sequence[Any] = ()) -> Any:
     """The same for a statement whose value is `jsonb`; numbers with decimals come as Decimal, never as float."""
     text = value(statement, parameters)
     return None if text is None else json.loads(text, parse_float=Decimal)
+
+
+@contextmanager
+def noticed(told: Callable[[Diagnostic], None]) -> Iterator[None]:
+    """Have the server's notices told to `told` in the meantime, each as it comes, while the statement goes on."""
+    connection.ensure_connection()
+    link = connection.connection
+    link.add_notice_handler(told)
+    try:
+        yield
+    finally:
+        link.remove_notice_handler(told)

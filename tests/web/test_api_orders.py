@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from django.db import connection
 
-from mmproject import doorbell
+from exchange import services
+from mmproject import doorbell, query
 from tests.market import HandMarket
 from tests.support import eventually
 from tests.web.client import Answer, ApiClient
@@ -238,6 +241,31 @@ def test_a_fill_rings_the_doorbell_with_its_symbol(market: HandMarket, api: ApiC
 
     # Only what moved our position: the order that rests needs no new quote.
     assert next(iter(listener.notifies(timeout=5, stop_after=1))).payload == "ALFA"
+
+
+def test_a_fill_is_rung_for_while_its_order_waits_for_the_disk(
+    market: HandMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, call, events = market.database.connect(), query.document, list[Any]()
+
+    def rung(symbols: Iterable[str]) -> None:
+        filled = "SELECT count(*) FROM ledger_fill WHERE client_order_id = 'o-1'"
+        events.append((list(symbols), admin.execute(filled).fetchone()))
+
+    def called(statement: str, parameters: Sequence[Any]) -> Any:
+        answer = call(statement, parameters)
+        events.append("answered")
+        return answer
+
+    monkeypatch.setattr(doorbell, "ring", rung)
+    monkeypatch.setattr(query, "document", called)
+    answer = services.submit_order(
+        client_order_id="o-1", symbol="ALFA", side="buy", type="limit", time_in_force="IOC", price=Decimal(1000),
+        quantity=Decimal(1),
+    )  # fmt: skip
+
+    assert len(answer["fills"]) == 1
+    assert events == [(["ALFA"], (1,)), "answered"]  # whoever is woken sees it
 
 
 def test_too_many_symbols_for_a_notification_ring_for_all() -> None:
