@@ -4,10 +4,14 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from console import views
+from console import authority_page, blotter, symbol_page, views
 
 urlpatterns = [
     path("", views.live, name="live"),
+    path("symbols/<slug:symbol>/", symbol_page.symbol, name="symbol"),
+    path("authority/", authority_page.authority, name="authority"),
+    path("fills/", blotter.fills, name="fills"),
+    path("orders/", blotter.orders, name="orders"),
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("login/", views.login, name="login"),
     path("logout/", views.logout, name="logout"),

@@ -41,6 +41,8 @@ SELECT 'summary', '', json_build_object(
            'tick_ms', (SELECT tick_ms FROM exchange_clock),
            'generation', (SELECT coalesce(max(generation), 0) FROM authority_rebalance),
            'symbols', count(*), 'enabled', count(*) FILTER (WHERE q.quoting_enabled), 'fills', coalesce(sum(p.version), 0),
+           -- Counted by the server's statistics, a second late at most: counting the rows would read them all.
+           'orders', pg_stat_get_tuples_inserted('exchange_order'::regclass),
            'open_positions', count(*) FILTER (WHERE p.quantity <> 0),
            'realised', round(coalesce(sum(p.realised_pnl), 0), 2)::text,
            'unrealised', round(coalesce(sum(p.unrealised_pnl), 0), 2)::text

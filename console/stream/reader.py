@@ -60,7 +60,7 @@ class Reader:
         self._lock = asyncio.Lock()  # the connection, and the step from a reading to its publication
         self._wake = asyncio.Event()
         self._read_once = asyncio.Event()
-        self._fills: deque[tuple[float, int]] = deque()
+        self._rates = {"fills": Rate(), "orders": Rate()}
         self._idle_since_s = 0.0
 
     async def join(self, cursor: Cursor | None) -> Mailbox:
@@ -167,7 +167,8 @@ class Reader:
                         rows[record["kind"]][record["key"]] = record["row"]
                 activity, reset, more = await self._new_activity()
                 now = summary.pop("now")
-                summary["fills_per_s"] = self._fill_rate(summary["fills"])
+                for counted, rate in self._rates.items():
+                    summary[f"{counted}_per_s"] = rate.after(summary[counted])
                 self.hub.publish(Reading(rows, json.dumps(summary, separators=(",", ":")), now, activity, reset))
         self._read_once.set()
 
@@ -204,11 +205,20 @@ class Reader:
             return None
         return [entry for record in found[1:] if (entry := _entry(record))[0] <= self.hub.cursor]
 
-    def _fill_rate(self, fills: int) -> float:
-        """Fills per second over the last RATE_WINDOW_S."""
+
+class Rate:
+    """Per second, over the last RATE_WINDOW_S, by what a counter shows."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def after(self, count: int) -> float:
+        """The rate now that the counter shows `count`. One that went back (the server restarted) begins anew."""
         now_s = time.monotonic()
-        self._fills.append((now_s, fills))
-        while len(self._fills) > 1 and self._fills[1][0] <= now_s - RATE_WINDOW_S:
-            self._fills.popleft()
-        first_s, first = self._fills[0]
-        return round((fills - first) / max(now_s - first_s, 1.0), 1)
+        if self._seen and count < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now_s, count))
+        while len(self._seen) > 1 and self._seen[1][0] <= now_s - RATE_WINDOW_S:
+            self._seen.popleft()
+        first_s, first = self._seen[0]
+        return round((count - first) / max(now_s - first_s, 1.0), 1)

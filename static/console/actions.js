@@ -2,11 +2,11 @@
 
 import { $, setText, toast } from "./dom.js";
 import { counted } from "./format.js";
-import { symbols } from "./symbols.js";
+import { summary } from "./store.js";
 
 const WAIT_MS = 10000;
 
-async function post(address, fields) {
+export async function post(address, fields) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   const token = $("input[name=csrfmiddlewaretoken]").value;
@@ -38,7 +38,7 @@ function reset(button) {
 
 async function toggle(button) {
   if (button.dataset.wanted) return; // a double click is one wish
-  const symbol = button.closest("tr").dataset.symbol;
+  const symbol = button.closest("[data-symbol]").dataset.symbol;
   const wanted = button.getAttribute("aria-checked") !== "true";
   button.dataset.wanted = String(wanted);
   setText($("span", button), "…");
@@ -60,13 +60,12 @@ function open(id, fills = {}) {
 }
 
 function openAll(button) {
-  const all = symbols();
-  const on = all.filter((data) => data.enabled).length;
-  const positions = all.filter((data) => /[1-9]/.test(data.position)).length;
+  const { symbols, enabled, open_positions: positions } = summary;
+  const off = symbols - enabled;
   open(button.dataset.dialog, {
-    enabled: on === all.length ? `all ${counted(on, "symbol")}` : `the ${counted(on, "symbol")} that are on`,
+    enabled: enabled === symbols ? `all ${counted(symbols, "symbol")}` : `the ${counted(enabled, "symbol")} that are on`,
     open: positions === 1 ? "1 is open" : `${positions} are open`,
-    off: all.length - on === 1 ? "1 is off" : `${all.length - on} are off`,
+    off: off === 1 ? "1 is off" : `${off} are off`,
   });
 }
 

@@ -2,6 +2,7 @@
 
 import { $, clone, setText } from "./dom.js";
 import { whole } from "./format.js";
+import { onChange } from "./store.js";
 
 const list = document.getElementById("feed");
 const SHOWN_MAX = 250;
@@ -16,11 +17,13 @@ const TAGS = {
 };
 const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-export function clearFeed() {
-  list.replaceChildren();
-}
+onChange(({ activity, skipped, snapshot, resumed, gap }) => {
+  if (snapshot && (!resumed || gap)) list.replaceChildren();
+  if (resumed && gap) note("This page was away for long: earlier entries are left out");
+  add(activity, skipped);
+});
 
-export function note(text) {
+function note(text) {
   const item = document.createElement("li");
   item.className = "note";
   item.textContent = text;
@@ -28,7 +31,7 @@ export function note(text) {
 }
 
 /** `entries` come oldest first. A reader who has scrolled down keeps their place. */
-export function addToFeed(entries, skipped = 0) {
+function add(entries, skipped) {
   if (skipped) note(`${whole(skipped)} entries were left out here: this page could not keep up`);
   const newest = entries.slice(-SHOWN_MAX).reverse().map(row);
   list.prepend(...newest);

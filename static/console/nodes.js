@@ -3,11 +3,11 @@
 import { serverNow } from "./clock.js";
 import { $, clone, setData, setText, showNode } from "./dom.js";
 import { counted } from "./format.js";
+import { isAlive, nodes, onChange, onTick, summary, symbols } from "./store.js";
 import { left } from "./symbols.js";
 
 const list = document.getElementById("nodes-list");
 const rows = new Map();
-export const nodes = new Map(); // name -> data
 
 const ENDED = {
   released: "left",
@@ -17,30 +17,15 @@ const ENDED = {
   ended_by_operator: "ended",
 };
 
-export function isAlive(data, now) {
-  return data.ended_at === null && Date.parse(data.expires_at) > now;
-}
-
-export function replaceNodes(all) {
-  const names = new Set(all.map((data) => data.node));
-  removeNodes([...nodes.keys()].filter((name) => !names.has(name)));
-  updateNodes(all);
-}
-
-export function removeNodes(names) {
-  for (const name of names) {
-    rows.get(name)?.remove();
-    rows.delete(name);
-    nodes.delete(name);
-  }
-}
-
 const order = new Intl.Collator("en", { numeric: true });
 
-export function updateNodes(changed) {
+onChange(({ nodes: changed, nodesGone }) => {
+  for (const name of nodesGone) {
+    rows.get(name)?.remove();
+    rows.delete(name);
+  }
   let added = false;
   for (const data of changed) {
-    nodes.set(data.node, data);
     if (rows.has(data.node)) continue;
     const row = clone("node-row");
     showNode($(".node", row), data.node);
@@ -49,12 +34,13 @@ export function updateNodes(changed) {
   }
   if (added) list.append(...[...rows.keys()].sort(order.compare).map((name) => rows.get(name)));
   document.getElementById("nodes-empty").hidden = nodes.size > 0;
-}
+  setText(document.getElementById("nodes-count"), summary.generation ? `generation ${summary.generation}` : "");
+});
 
-export function tickNodes(symbolCount) {
+onTick(() => {
   const now = serverNow();
   const members = [...nodes.values()].filter((data) => isAlive(data, now) && !data.draining);
-  const fair = members.length ? symbolCount / members.length : 0;
+  const fair = members.length ? symbols.size / members.length : 0;
   for (const [name, row] of rows) {
     const data = nodes.get(name);
     const alive = isAlive(data, now);
@@ -67,7 +53,7 @@ export function tickNodes(symbolCount) {
     $(".held", row).title = `Holds ${counted(data.held, "symbol")}` + (share ? `; its fair share is ${fair.toFixed(1)}` : "");
     drain($(".drain", row), data);
   }
-}
+});
 
 function drain(button, data) {
   if (!button) return;

@@ -2,35 +2,19 @@
 
 import { serverNow } from "./clock.js";
 import { $, clone, flash, setData, setText, setVar, showNode } from "./dom.js";
+import { leaseLeftMs, nodes, onChange, onTick, symbols } from "./store.js";
 import { compare, parts, plain, seconds, sign, signed, whole } from "./format.js";
 
 const body = document.getElementById("symbols-body");
 const shown = new Map(); // symbol -> {row, data, cells}
 
-export function symbols() {
-  return [...shown.values()].map((entry) => entry.data);
-}
-
-export function isQuoted(data, now) {
-  return data.enabled && (data.bid !== null || data.ask !== null) && Date.parse(data.valid_until) > now;
-}
-
-export function replaceSymbols(list) {
-  const names = new Set(list.map((data) => data.symbol));
-  removeSymbols([...shown.keys()].filter((name) => !names.has(name)));
-  updateSymbols(list);
-}
-
-export function removeSymbols(names) {
-  for (const name of names) {
+onChange(({ symbols: changed, symbolsGone }) => {
+  for (const name of symbolsGone) {
     shown.get(name)?.row.remove();
     shown.delete(name);
   }
-}
-
-export function updateSymbols(list) {
   let added = false;
-  for (const data of list) {
+  for (const data of changed) {
     let entry = shown.get(data.symbol);
     if (!entry) {
       entry = create(data.symbol);
@@ -42,12 +26,12 @@ export function updateSymbols(list) {
   }
   if (added) arrange();
   document.getElementById("symbols-empty").hidden = shown.size > 0;
-}
+});
 
 function arrange() {
   const names = [...shown.keys()].sort();
   body.append(...names.map((name) => shown.get(name).row));
-  const places = Math.max(0, ...symbols().map((data) => data.price_decimals));
+  const places = Math.max(0, ...[...symbols.values()].map((data) => data.price_decimals));
   setVar(body, "--places", String(places));
 }
 
@@ -115,18 +99,14 @@ function quoting(cell, data) {
   return setText($("span", control), control.dataset.wanted ? "…" : label);
 }
 
-/** What follows from the time alone. `nodes` knows when each holder's presence ends. */
-export function tickSymbols(nodes) {
+onTick(() => {
   const now = serverNow();
   for (const { row, cells, data } of shown.values()) {
-    const holder = data.node === null ? null : nodes.get(data.node);
-    const held = holder && holder.incarnation === data.incarnation && holder.ended_at === null;
-    const leftMs = held ? Date.parse(holder.expires_at) - now : 0;
-    left(cells.lease, leftMs, holder?.ttl_ms, data.node === null ? "none" : "expired");
+    left(cells.lease, leaseLeftMs(data, now), nodes.get(data.node)?.ttl_ms, data.node === null ? "none" : "expired");
     const lapsed = data.enabled && data.published_at !== null && Date.parse(data.valid_until) <= now;
     setData(row, "quote", data.published_at === null ? "none" : lapsed ? "lapsed" : "live");
   }
-}
+});
 
 /** A countdown: a bar and the seconds, or in words what it has come to. */
 export function left(cell, leftMs, ttlMs, otherwise) {
