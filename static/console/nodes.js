@@ -45,6 +45,8 @@ onTick(() => {
     const data = nodes.get(name);
     const alive = isAlive(data, now);
     const state = !alive ? ENDED[data.end_reason] ?? "expired" : data.draining ? "draining" : "active";
+    setText($(".life", row), data.incarnation.slice(0, 8));
+    $(".life", row).title = `Incarnation ${data.incarnation}, since ${data.registered_at}`;
     setData(row, "state", !alive ? "ended" : state);
     setText($(".badge", row), !alive && data.draining ? `${state}, drained` : state);
     left($(".left", row), alive ? Date.parse(data.expires_at) - now : 0, data.ttl_ms, "–");
