@@ -8,9 +8,9 @@ PY := .venv/bin/python
 UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
               $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(SEED),--seed $(SEED))
 # make test T="tests/unit -k ledger"
-T ?= tests
+T ?= tests --ignore=tests/browser
 
-.PHONY: help setup setup-dev run test check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ run: setup ## the whole market; PORT=8000 NODES=3 SYMBOLS=10 SEED=1
 
 test: setup-dev ## all tests that need no browser
 	@exec $(PY) -m pytest --numprocesses 2 --dist loadgroup $(T)
+
+test-browser: setup-dev ## the tests that need a browser (Debian: apt-get install chromium)
+	@exec $(PY) -m pytest tests/browser
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

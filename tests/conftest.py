@@ -47,7 +47,7 @@ from tests.support import Database, System, drop_database, running_system, scrat
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole systems run one at a time, in one of the two processes of `make test`: each needs all the machine."""
     for item in items:
-        if "tests/system/" in item.nodeid:
+        if "tests/system/" in item.nodeid or "tests/browser/" in item.nodeid:
             item.add_marker(pytest.mark.xdist_group("system"))
 
 
