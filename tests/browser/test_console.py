@@ -15,11 +15,8 @@ from tests.browser.conftest import Visitors, keep
 from tests.support import System, eventually
 
 PAGES = ["/", "/symbols/ALFA/", "/authority/", "/fills/", "/orders/"]
+NOTHING = "\N{EN DASH}"  # what stands where there is no value
 SERIOUS = frozenset({"serious", "critical"})
-
-
-def row(page: Page, symbol: str) -> object:
-    return page.locator(f'#symbols-body tr[data-symbol="{symbol}"]')
 
 
 def cell(page: Page, symbol: str, name: str) -> str:
@@ -113,12 +110,12 @@ def test_a_toggle_on_one_page_is_seen_on_another(market: System, visitors: Visit
         switch.click()
         expect(switch).to_have_attribute("aria-checked", "false")
         expect(seen).to_have_attribute("aria-checked", "false", timeout=1_000)
-        eventually(lambda: cell(watching, "BRAVO", "bid") == "–", 5, "its quote is gone")
+        eventually(lambda: cell(watching, "BRAVO", "bid") == NOTHING, 5, "its quote is gone")
     finally:
         if switch.get_attribute("aria-checked") == "false":
             switch.click()
     expect(seen).to_have_attribute("aria-checked", "true")
-    eventually(lambda: cell(watching, "BRAVO", "bid") != "–", 10, "it is quoted again")
+    eventually(lambda: cell(watching, "BRAVO", "bid") != NOTHING, 10, "it is quoted again")
     with market.connect() as connection:
         audited = connection.execute(
             "SELECT action FROM journal_audit WHERE target = 'BRAVO' ORDER BY id DESC LIMIT 2"
