@@ -30,6 +30,7 @@ UNION ALL
 SELECT 'node', n.name, json_build_object(
            'node', n.name, 'draining', n.draining, 'incarnation', i.id, 'registered_at', i.registered_at,
            'expires_at', i.expires_at, 'ttl_ms', i.ttl_ms, 'ended_at', i.ended_at, 'end_reason', i.end_reason,
+           'ending', i.ending,
            'held', (SELECT count(*) FROM authority_lease l WHERE l.incarnation = i.id),
            'assigned', (SELECT count(*) FROM authority_assignment a WHERE a.node = n.name)
        )::text

@@ -39,18 +39,18 @@ onChange(({ nodes: changed, nodesGone }) => {
 
 onTick(() => {
   const now = serverNow();
-  const members = [...nodes.values()].filter((data) => isAlive(data, now) && !data.draining);
+  const members = [...nodes.values()].filter((data) => isAlive(data, now) && !data.draining && !data.ending);
   const fair = members.length ? symbols.size / members.length : 0;
   for (const [name, row] of rows) {
     const data = nodes.get(name);
     const alive = isAlive(data, now);
-    const state = !alive ? ENDED[data.end_reason] ?? "expired" : data.draining ? "draining" : "active";
+    const state = !alive ? ENDED[data.end_reason] ?? "expired" : data.ending ? "leaving" : data.draining ? "draining" : "active";
     setText($(".life", row), data.incarnation.slice(0, 8));
     $(".life", row).title = `Incarnation ${data.incarnation}, since ${data.registered_at}`;
     setData(row, "state", !alive ? "ended" : state);
     setText($(".badge", row), !alive && data.draining ? `${state}, drained` : state);
     left($(".left", row), alive ? Date.parse(data.expires_at) - now : 0, data.ttl_ms, "–");
-    const share = alive && !data.draining ? ` of ${fair.toFixed(fair % 1 ? 1 : 0)}` : "";
+    const share = alive && !data.draining && !data.ending ? ` of ${fair.toFixed(fair % 1 ? 1 : 0)}` : "";
     setText($(".held", row), `${data.held}${share}`);
     $(".held", row).title = `Holds ${counted(data.held, "symbol")}` + (share ? `; its fair share is ${fair.toFixed(1)}` : "");
     drain($(".drain", row), data);
