@@ -62,7 +62,15 @@ class PgBench:
         return float(found[1])
 
     def latencies_s(
-        self, url: str, script: Path | None, *, clients: int, seconds: float, rate: float, mode: Mode = "prepared"
+        self,
+        url: str,
+        script: Path | None,
+        *,
+        clients: int,
+        seconds: float,
+        rate: float,
+        mode: Mode = "prepared",
+        settings: Mapping[str, str] | None = None,
     ) -> list[float]:
         """Of each transaction, at `rate` of them a second: from the moment that it was due, whenever it could begin.
 
@@ -70,7 +78,7 @@ class PgBench:
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as logs:
             options = ["--rate", f"{rate:.1f}", "-l", "--log-prefix", f"{logs}/log"]
-            self._run(url, *self._load(script, clients, seconds, mode), *options)
+            self._run(url, *self._load(script, clients, seconds, mode), *options, settings=settings or {})
             lines = [line for path in Path(logs).iterdir() for line in path.read_text().splitlines()]
         return [int(line.split()[2]) / 1e6 for line in lines]  # client, transaction, microseconds, ...
 
