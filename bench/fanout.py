@@ -1,8 +1,8 @@
 """What the doorbell costs those who trade: orders at 32 clients with and without it.
 
 Rung as the product rings it: after the commit, from a connection of its own, coalesced, here for all symbols as fast as
-it goes, with 1, 10 and 50 connections that listen. By itself, the notice by which each client is told of its fill before
-the wait for the disk. And, for contrast, a NOTIFY in each order's own transaction.
+it goes, with 1, 10 and 50 connections that listen. By itself, the notice by which each client is told of its fill
+before the wait for the disk. And, for contrast, a NOTIFY in each order's own transaction.
 """
 
 from __future__ import annotations
