@@ -27,6 +27,8 @@ PLACE_ORDER: Final = (
 PLACE_ORDERS: Final = "CALL exchange_place_orders_v1({orders}, NULL)"
 
 MODES: Final[tuple[Mode, ...]] = ("prepared", "simple")
+# pgbench has nobody to ring for, and would print each notice of a fill. `fanout` has what they cost.
+UNTOLD: Final = {"client_min_messages": "warning"}
 SCALE: Final = 32  # of TPC-B: its branches, no fewer than clients, as pgbench's manual asks
 QUICK_SCALE: Final = 8
 PEAK_SHARE: Final = 0.7
@@ -90,9 +92,12 @@ class Arena:
             bench.make_tpcb(database.url(), QUICK_SCALE if run.plan.quick else SCALE)
         return cls(run, bench, database, bench.script("order", script), bench.script("insert", floor.INSERT))
 
-    def orders(self, clients: int, mode: Mode, script: Path | None = None) -> Side:
-        url = self.database.url("console")
-        return lambda s: self.bench.per_second(url, script or self.script, clients=clients, seconds=s, mode=mode)
+    def orders(self, clients: int, mode: Mode, script: Path | None = None, *, told: bool = False) -> Side:
+        """Orders; `told`: with the notice of each fill that the gateway's sessions have."""
+        url, settings = self.database.url("console"), {} if told else UNTOLD
+        return lambda s: self.bench.per_second(
+            url, script or self.script, clients=clients, seconds=s, mode=mode, settings=settings
+        )
 
     def tpcb(self, clients: int, mode: Mode) -> Side:
         return lambda s: self.bench.per_second(self.database.url(), None, clients=clients, seconds=s, mode=mode)
@@ -136,7 +141,9 @@ def latency(arena: Arena, peak: Measurement) -> None:
 
     def orders(seconds: float) -> float:
         url = arena.database.url("console")
-        taken = arena.bench.latencies_s(url, arena.script, clients=clients, seconds=seconds, rate=rates[0])
+        taken = arena.bench.latencies_s(
+            url, arena.script, clients=clients, seconds=seconds, rate=rates[0], settings=UNTOLD
+        )
         medians.append(percentile(taken, 0.5) * 1000)
         return percentile(taken, 0.99) * 1000
 

@@ -20,6 +20,7 @@ from mmproject.postgres import Cluster
 Mode = Literal["simple", "prepared"]
 
 PATH: Final = {"search_path": f"{SCHEMA},public"}
+WARM_UP_S: Final = 1.0
 THREADS: Final = 2  # of pgbench's own: it needs a fraction of what the server does
 
 
@@ -62,17 +63,30 @@ class PgBench:
         return float(found[1])
 
     def latencies_s(
-        self, url: str, script: Path | None, *, clients: int, seconds: float, rate: float, mode: Mode = "prepared"
+        self,
+        url: str,
+        script: Path | None,
+        *,
+        clients: int,
+        seconds: float,
+        rate: float,
+        mode: Mode = "prepared",
+        settings: Mapping[str, str] | None = None,
     ) -> list[float]:
         """Of each transaction, at `rate` of them a second: from the moment that it was due, whenever it could begin.
 
-        So a stall counts against all that it made wait (open loop: no coordinated omission).
+        So a stall counts against all that it made wait (open loop: no coordinated omission). Not counted are those due
+        in the first WARM_UP_S: new sessions compile and plan, and the rest waits for them.
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as logs:
             options = ["--rate", f"{rate:.1f}", "-l", "--log-prefix", f"{logs}/log"]
-            self._run(url, *self._load(script, clients, seconds, mode), *options)
-            lines = [line for path in Path(logs).iterdir() for line in path.read_text().splitlines()]
-        return [int(line.split()[2]) / 1e6 for line in lines]  # client, transaction, microseconds, ...
+            load = self._load(script, clients, seconds + WARM_UP_S, mode)
+            self._run(url, *load, *options, settings=settings or {})
+            lines = [line.split() for path in Path(logs).iterdir() for line in path.read_text().splitlines()]
+        # client, transaction, microseconds it took, script, seconds and microseconds of the end, ...
+        taken = [(int(line[4]) + int(line[5]) / 1e6, int(line[2]) / 1e6) for line in lines]
+        counted_from = min(end - took for end, took in taken) + WARM_UP_S
+        return [took for end, took in taken if end - took >= counted_from]
 
     def _load(self, script: Path | None, clients: int, seconds: float, mode: Mode) -> Sequence[str]:
         what = ["-f", str(script)] if script else ["-b", "tpcb-like"]
