@@ -22,10 +22,10 @@ from exchange.prices import reference_price
 from mmproject import query
 
 _SQL = Path(__file__).resolve().parent / "sql"
-# One symbol of what the live page is painted with: PostgreSQL carries the conditions into the UNION, down to its keys.
+# One symbol of what the live page is painted with: PostgreSQL carries the condition into the UNION, down to its keys.
 _ROW: Final = (
-    f"SELECT kind, row FROM ({STATE.replace('%', '%%')}) AS state"  # noqa: S608 - a file of ours
-    " WHERE kind = 'symbol' AND key = %s OR kind = 'node'"
+    f"SELECT row FROM ({STATE.replace('%', '%%')}) AS state"  # noqa: S608 - a file of ours
+    " WHERE kind = 'symbol' AND key = %s"
 )
 _NOW: Final = (_SQL / "symbol_now.sql").read_text(encoding="utf-8")
 _CHART: Final = (_SQL / "symbol_chart.sql").read_text(encoding="utf-8")
@@ -48,17 +48,12 @@ Point = tuple[int, str]  # milliseconds since 1970, and a decimal
 
 
 def first(symbol: str) -> dict[str, Any] | None:
-    """What the page is painted with before the stream speaks: the symbol's row, the nodes, and what now() returns.
+    """What the page is painted with before the stream speaks: the symbol's row of state.sql, and what now() returns.
 
     None when there is no such symbol.
     """
-    present = now(symbol)
-    if present is None:
-        return None
-    rows: dict[str, list[Any]] = {"symbol": [], "node": []}
-    for row in query.rows(_ROW, [symbol]):
-        rows[row["kind"]].append(json.loads(row["row"]))
-    return {"row": rows["symbol"][0] if rows["symbol"] else None, "nodes": rows["node"], "now": present}
+    present, row = now(symbol), query.document(_ROW, [symbol])
+    return None if present is None or row is None else {"row": row, "now": present}
 
 
 def now(symbol: str) -> dict[str, Any] | None:

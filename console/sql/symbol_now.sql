@@ -42,7 +42,7 @@ SELECT json_build_object(
                                 'filled', round(o.filled_quantity, g.size_decimals)::text,
                                 'status', o.status, 'reject_code', o.reject_code)), '[]')
                         FROM (SELECT * FROM (SELECT * FROM exchange_order ORDER BY id DESC LIMIT %(looked)s) newest
-                               WHERE symbol = %(symbol)s LIMIT %(rows)s) o)
+                               WHERE symbol = %(symbol)s ORDER BY id DESC LIMIT %(rows)s) o)
        )::text
   FROM exchange_symbol s
  CROSS JOIN LATERAL (SELECT scale(trim_scale(s.tick_size)) AS price_decimals,

@@ -9,7 +9,8 @@ SELECT json_build_object(
                          FROM (SELECT * FROM (SELECT * FROM authority_tenure WHERE symbol = %(symbol)s
                                                ORDER BY epoch DESC LIMIT %(rows)s) newest
                                 WHERE ended_at IS NULL
-                                   OR ended_at >= statement_timestamp() - %(seconds)s * interval '1 second') t),
+                                   OR ended_at >= statement_timestamp() - %(seconds)s * interval '1 second'
+                                ORDER BY epoch DESC) t),
            'refusals', (SELECT coalesce(json_agg(json_build_object(
                                   'at', r.at, 'node', r.node, 'epoch', r.epoch, 'reason', r.reason,
                                   'current_epoch', r.current_epoch)), '[]')

@@ -87,5 +87,4 @@ onTick(() => {
 // What the page came with, until the stream speaks: only of this symbol, so the strip above waits for all of them.
 tell(first.now.at, 0);
 symbols.set(name, first.row);
-for (const node of first.nodes) nodes.set(node.node, node);
 paint(first.row);

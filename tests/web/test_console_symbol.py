@@ -87,7 +87,6 @@ def test_the_page_is_painted_with_the_symbol_as_it_is_now(standing_market: HandM
     assert (first["row"]["symbol"], first["row"]["bid"], first["row"]["ask"]) == ("ALFA", str(bid), str(ask))
     (lease,) = standing_market.rows("SELECT node, epoch FROM authority_lease WHERE symbol = 'ALFA'")
     assert (first["row"]["node"], first["row"]["epoch"]) == lease
-    assert {node["node"] for node in first["nodes"]} == {"node-1", "node-2"}
 
 
 def test_the_parameters_are_those_that_the_market_has(standing_market: HandMarket, viewer: Client) -> None:
