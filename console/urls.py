@@ -9,6 +9,9 @@ from console import authority_page, blotter, symbol_page, views
 urlpatterns = [
     path("", views.live, name="live"),
     path("symbols/<slug:symbol>/", symbol_page.symbol, name="symbol"),
+    path("symbols/<slug:symbol>/now/", symbol_page.symbol_now, name="symbol-now"),
+    path("symbols/<slug:symbol>/chart/", symbol_page.symbol_chart, name="symbol-chart"),
+    path("symbols/<slug:symbol>/story/", symbol_page.symbol_story, name="symbol-story"),
     path("authority/", authority_page.authority, name="authority"),
     path("fills/", blotter.fills, name="fills"),
     path("orders/", blotter.orders, name="orders"),
