@@ -1,8 +1,8 @@
 """Quote obligation: the share of time in which a symbol was quoted on both sides and no wider than allowed.
 
 Judged from the quote versions that there still are, by console/sql/authority_obligation.sql. That reads up to a million
-rows, so a process does it for all who look, one at a time, and never more than a twentieth of the time; each answer says
-how old it is.
+rows, so a process does it for all who look, one at a time, and never more than a twentieth of the time. Each answer
+says how old it is.
 """
 
 from __future__ import annotations
