@@ -248,6 +248,7 @@ export class Picture {
 
   paintNone(span, from, to, y, tall) {
     const { ctx, colours } = this;
+    if (!span.before && span.after) return this.paintHatch(from, to, y, tall, colours.line); // not held yet: nothing was lost
     const wide = Math.max(to - from, span.before ? GAP_PX : 0);
     ctx.fillStyle = colours.panel;
     ctx.fillRect(from, y, wide, tall);
@@ -255,15 +256,15 @@ export class Picture {
     const lost = span.before && !PLANNED.has(span.before.reason);
     ctx.fillStyle = lost ? colours.down : colours.warn;
     if (span.before) ctx.fillRect(from, y - (tall > 6 ? 1 : 0), Math.min(2, wide), tall + (tall > 6 ? 2 : 0));
-    if (wide <= GAP_PX || tall < NAME_PX) return;
+    if (wide <= GAP_PX || tall < NAME_PX) return undefined;
     ctx.font = `500 11px ${FONT}`;
     const label = "nobody";
     const room = ctx.measureText(label).width + 10;
-    if (wide < room + 8) return;
+    if (wide < room + 8) return undefined;
     ctx.fillStyle = colours.panel;
     ctx.fillRect(from + 4, y + 1, room, tall - 2);
     ctx.fillStyle = colours.warn;
-    ctx.fillText(label, from + 9, y + tall / 2 + 0.5);
+    return ctx.fillText(label, from + 9, y + tall / 2 + 0.5);
   }
 
   paintHatch(from, to, y, tall, colour) {
