@@ -12,10 +12,11 @@ django_application = get_asgi_application()  # first: it loads the apps that the
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from console.routing import websocket_application  # noqa: E402
+from mmproject.pacing import paced  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": paced(django_application),
         "websocket": websocket_application(),
     }
 )
