@@ -7,6 +7,7 @@ page says how many there are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, TypeVar
@@ -40,6 +41,7 @@ from mmproject.query import Row
 log = structlog.get_logger(__name__)
 F = TypeVar("F", bound=Filter)
 
+_ORDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 MONEY_PLACES: Final = 2
 AVERAGE_PLACES: Final = 2  # beyond those of the tick
 
@@ -212,8 +214,11 @@ def _download(
 
 
 @acts(PLACE_ORDER)
-def order_cancel(request: HttpRequest, client_order_id: str) -> HttpResponse:
-    """Cancel what is left of an order in the book. Cancelling it again answers the same."""
+def order_cancel(request: HttpRequest) -> HttpResponse:
+    """Cancel what is left of an order in the book. Form field: client_order_id. Cancelling it again answers the same."""
+    client_order_id = request.POST.get("client_order_id", "")
+    if not _ORDER_ID.fullmatch(client_order_id):
+        return refusal("unknown_order", "there is no order by that id", 404)
     noted = log.bind(username=user_of(request).get_username(), client_order_id=client_order_id)
     noted.info("console_order_cancel")  # before it is done: whatever becomes of the answer, who asked is on record
     try:
@@ -225,4 +230,4 @@ def order_cancel(request: HttpRequest, client_order_id: str) -> HttpResponse:
     noted.info("console_order_cancelled", filled_quantity=answer["filled_quantity"])
     if not wants_json(request):
         return redirect(f"{reverse('orders')}?{query_of({'q': client_order_id})}")
-    return JsonResponse({"order": answer, "word": ORDER_STATUSES[answer["status"]]})
+    return JsonResponse({"changed": [{**answer, "word": ORDER_STATUSES[answer["status"]]}]})

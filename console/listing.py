@@ -1,8 +1,8 @@
 """The blotter's lists: pages of fills and orders behind a cursor, newest first, in bounded work whatever is asked.
 
 No page skips or counts rows: each begins behind the row where the last one ended, through an index. A filter that no
-index serves is judged row by row, over at most `scan` rows a page; a page that finds too few of them says how far back it
-looked, and its cursor goes on from there. More indexes would make such searches shorter, and every order and fill dearer.
+index serves is judged row by row, over at most `scan` rows a page; a page that finds too few of them says how far back
+it looked, and its cursor goes on from there. More indexes would make such searches shorter, and every order dearer.
 """
 
 from __future__ import annotations

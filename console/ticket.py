@@ -7,7 +7,7 @@ after a timeout and a form sent anew are the same order, which the exchange take
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -67,6 +67,11 @@ class Ticket:
     symbol: str | None = None  # the one that it is for; None: any
     values: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    times_in_force: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("GTC", "GTC: the remainder waits in the book"),
+        ("IOC", "IOC: the remainder is cancelled"),
+        ("FOK", "FOK: all of it or nothing"),
+    )
 
 
 def new(symbol: str | None = None) -> Ticket:

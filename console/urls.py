@@ -1,12 +1,10 @@
 """Addresses of the console."""
 
 from django.templatetags.static import static
-from django.urls import path, re_path
+from django.urls import path
 from django.views.generic import RedirectView
 
 from console import authority_page, blotter, symbol_page, ticket, views
-
-ORDER_ID = r"(?P<client_order_id>[A-Za-z0-9][A-Za-z0-9._:-]{0,63})"
 
 urlpatterns = [
     path("", views.live, name="live"),
@@ -18,7 +16,7 @@ urlpatterns = [
     path("orders/export.csv", blotter.orders_export, name="orders-export"),
     path("orders/newer/", blotter.orders_newer, name="orders-newer"),
     path("orders/new/", ticket.order_new, name="order-new"),
-    re_path(rf"^orders/{ORDER_ID}/cancel/$", blotter.order_cancel, name="order-cancel"),
+    path("orders/cancel/", blotter.order_cancel, name="order-cancel"),
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("login/", views.login, name="login"),
     path("logout/", views.logout, name="logout"),
