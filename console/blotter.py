@@ -215,7 +215,7 @@ def _download(
 
 @acts(PLACE_ORDER)
 def order_cancel(request: HttpRequest) -> HttpResponse:
-    """Cancel what is left of an order in the book. Form field: client_order_id. Cancelling it again answers the same."""
+    """Cancel what is left of an order in the book. Form field: client_order_id. Done again it answers the same."""
     client_order_id = request.POST.get("client_order_id", "")
     if not _ORDER_ID.fullmatch(client_order_id):
         return refusal("unknown_order", "there is no order by that id", 404)

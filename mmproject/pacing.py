@@ -51,7 +51,8 @@ class _Producer:
         self._may_go_on.set()
 
     async def turn(self, stall_s: float) -> None:
-        """Wait until the connection can take more. Raises Stalled."""
+        """Wait until the connection can take more, and let others have their turn. Raises Stalled."""
+        await asyncio.sleep(0)  # also where a lost client's task is cancelled that never waits for anything else
         try:
             async with asyncio.timeout(stall_s):
                 await self._may_go_on.wait()
