@@ -66,6 +66,11 @@ def _request_of(send: Send) -> Request | None:
     return first if isinstance(first, Request) else None
 
 
+def _is_open(request: Request) -> bool:
+    """Whether its answer may still go on: neither ended nor its connection lost."""
+    return not request.finished and request.channel is not None
+
+
 def paced(inner: Application, stall_s: float = STALL_S) -> Application:
     """`inner`, an ASGI application for HTTP, with its answers paced and, when they fail, broken off."""
 
@@ -80,10 +85,10 @@ def paced(inner: Application, stall_s: float = STALL_S) -> Application:
             nonlocal producer, has_begun
             has_begun = True
             goes_on = message["type"] == "http.response.body" and message.get("more_body", False)
-            if goes_on and producer is None and request.channel is not None:
+            if goes_on and producer is None and _is_open(request):
                 producer = _Producer()
                 request.registerProducer(producer, True)
-            elif not goes_on and producer is not None and request.channel is not None:
+            elif not goes_on and producer is not None and _is_open(request):
                 request.unregisterProducer()  # the end follows, and the next request of this connection
                 producer = None
             await send(message)
@@ -96,7 +101,7 @@ def paced(inner: Application, stall_s: float = STALL_S) -> Application:
             if not has_begun:
                 raise
             log.warning("http_answer_broken_off", path=scope.get("path"), exc_info=error)
-            if request.channel is not None:
+            if _is_open(request):
                 request.channel.transport.abortConnection()
             return None
 

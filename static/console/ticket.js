@@ -69,7 +69,7 @@ function start() {
     const touch = document.getElementById("ticket-touch");
     const { symbol } = read();
     const row = quote();
-    touch.hidden = !symbols.has(symbol);
+    touch.hidden = input("symbol").type !== "hidden" && !symbols.has(symbol);
     for (const button of touch.querySelectorAll("[data-touch]")) {
       const side = button.dataset.touch;
       const price = row?.[side] ?? null;

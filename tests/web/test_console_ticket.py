@@ -60,7 +60,7 @@ def form(market: HandMarket, **others: str) -> dict[str, str]:
 def sent(market: HandMarket) -> list[tuple[Any, ...]]:
     return market.rows(
         "SELECT client_order_id, symbol, side, type, time_in_force, price, quantity, status FROM exchange_order"
-        " WHERE client_order_id NOT LIKE 'ext-%' ORDER BY id"
+        " WHERE NOT starts_with(client_order_id, 'ext-') ORDER BY id"
     )
 
 
