@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from console import symbol_data
+from console import symbol_data, ticket
 from console.web import page, refusal, show
 from exchange.errors import UnknownSymbol
 
@@ -28,7 +28,7 @@ def symbol(request: HttpRequest, symbol: str) -> HttpResponse:
     first = symbol_data.first(symbol)
     if first is None:
         return render(request, "console/symbol_unknown.html", {"symbol": symbol}, status=404)
-    return show(request, "console/symbol.html", "live", symbol=symbol, first=first)
+    return show(request, "console/symbol.html", "live", symbol=symbol, first=first, ticket=ticket.new(symbol))
 
 
 @page

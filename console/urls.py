@@ -4,7 +4,7 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from console import authority_page, blotter, symbol_page, views
+from console import authority_page, blotter, symbol_page, ticket, views
 
 urlpatterns = [
     path("", views.live, name="live"),
@@ -16,7 +16,12 @@ urlpatterns = [
     path("authority/history/", authority_page.authority_history, name="authority-history"),
     path("authority/obligation/", authority_page.authority_obligation, name="authority-obligation"),
     path("fills/", blotter.fills, name="fills"),
+    path("fills/export.csv", blotter.fills_export, name="fills-export"),
     path("orders/", blotter.orders, name="orders"),
+    path("orders/export.csv", blotter.orders_export, name="orders-export"),
+    path("orders/newer/", blotter.orders_newer, name="orders-newer"),
+    path("orders/new/", ticket.order_new, name="order-new"),
+    path("orders/cancel/", blotter.order_cancel, name="order-cancel"),
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("login/", views.login, name="login"),
     path("logout/", views.logout, name="logout"),

@@ -157,3 +157,55 @@ def sentence(kind: str, node: str | None, data: Data) -> str:
 def group(kind: str) -> str:
     """Which stream of the feed `kind` is shown in: fill, order, trade, quote, authority, refusal, operator or other."""
     return GROUPS.get(kind, "other")
+
+
+# Orders, as the blotter and the ticket tell of them.
+ORDER_STATUSES: Final = {
+    "filled": "Filled",
+    "partially_filled": "Partly filled",
+    "resting": "In the book",
+    "cancelled": "Cancelled",
+    "rejected": "Rejected",
+}
+
+
+def order_status(order: Data) -> str:
+    """What an order's status means, beyond its one word: why, and what becomes of the remainder. May be empty."""
+    tif = order["time_in_force"]
+    match order["status"]:
+        case "partially_filled":
+            return "the remainder is in the book"
+        case "cancelled" if tif != "GTC":
+            return f"{tif}: what could not trade at once"
+        case "cancelled":
+            return "what was left in the book"
+        case "rejected":
+            code = order["reject_code"] or ""
+            return f"{tif}: {REJECT_CODES.get(code, code)}"
+        case _:
+            return ""
+
+
+def order_result(order: Data, answer: Data) -> str:
+    """The answer to an order that was just sent, as one sentence. Both with decimals as strings."""
+    verb, done = ("buy", "Bought") if order["side"] == "buy" else ("sell", "Sold")
+    symbol, quantity = order["symbol"], _number(order["quantity"])
+    price = answer["average_price"]
+    prices = "on average" if len(answer["fills"]) > 1 else "in one fill"
+    traded = f"{done} {_number(answer['filled_quantity'])} {symbol} at {_number(price)} {prices}" if price else ""
+    rest = _number(answer["remaining_quantity"])
+    match answer["status"]:
+        case "filled":
+            return f"{traded}."
+        case "partially_filled":
+            return f"{traded}. The other {rest} wait in the book at {_number(order['price'])}."
+        case "resting":
+            limit = _number(order["price"])
+            return f"The order to {verb} {quantity} {symbol} at {limit} is in the book. Nothing has traded yet."
+        case "cancelled" if price:
+            return f"{traded}. The other {rest} could not trade at once and were cancelled."
+        case "cancelled":
+            return f"Nothing traded: nobody took {quantity} {symbol} at that price at once. The order was cancelled."
+        case _:
+            code = answer["reject_code"] or ""
+            return f"Rejected: {REJECT_CODES.get(code, code)}. Nothing traded."

@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 from django.http import HttpRequest, HttpResponseBase  # noqa: E402
 
 from console.routing import websocket_application  # noqa: E402
+from mmproject.pacing import paced  # noqa: E402
 
 
 class OneHopHandler(ASGIHandler):
@@ -34,7 +35,7 @@ class OneHopHandler(ASGIHandler):
 
 application = ProtocolTypeRouter(
     {
-        "http": OneHopHandler(),
+        "http": paced(OneHopHandler()),
         "websocket": websocket_application(),
     }
 )

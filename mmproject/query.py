@@ -12,7 +12,7 @@ from django.db import connection
 from psycopg.errors import Diagnostic
 
 Row = dict[str, Any]
-Parameters = Sequence[Any] | Mapping[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]  # for %s, or for %(name)s
 
 
 def rows(statement: str, parameters: Parameters = ()) -> list[Row]:

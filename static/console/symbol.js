@@ -5,5 +5,6 @@ import "./symbol_face.js";
 import "./symbol_book.js";
 import "./symbol_chart.js";
 import "./symbol_story.js";
+import "./ticket.js";
 
 begin();
