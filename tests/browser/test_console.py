@@ -206,14 +206,13 @@ def test_a_killed_node_is_seen_and_so_is_who_took_over(system: Callable[..., Sys
         == {"node-1", "node-2"},
         30, "both nodes hold something",
     )  # fmt: skip
-    before = timeline.locator("#changes").inner_text()
+    expect(timeline.locator("#changes-list tr").first).to_be_visible()
+    before = timeline.locator("#changes-list").inner_text()
     market.signal("node-1", signal.SIGKILL)
     expect(page.locator("#feed")).to_contain_text("node-1 ended")
-    eventually(
-        lambda: "session" in timeline.locator("#changes").inner_text()
-        and timeline.locator("#changes").inner_text() != before,
-        15, "the timeline tells of it",
-    )  # fmt: skip
+    expect(timeline.locator("#lives-list")).to_contain_text("connection to the database lost")
+    eventually(lambda: timeline.locator("#changes-list").inner_text() != before, 15, "the changes tell of it")
+    keep(timeline, "after-a-kill")
 
 
 def test_a_database_that_stops_and_comes_back(system: Callable[..., System], visitors: Visitors) -> None:
