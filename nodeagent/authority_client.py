@@ -148,8 +148,8 @@ _CLAIMS = """
      WHERE a.node = $1 OR l.incarnation = $2
      ORDER BY a.symbol
 """
-# Found by who holds them, in whatever order: what follows takes its locks in that of the symbols. With 0 asked for, a half
-# is not looked for.
+# Found by who holds them, in whatever order: what follows takes its locks in that of the symbols. With 0 asked for, a
+# half is not looked for.
 _DUE = """
     (SELECT l.symbol, l.epoch, true AS is_surplus
        FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
