@@ -20,7 +20,7 @@ from django.db import connections
 
 CHANNEL = "mm_market"
 PAYLOAD_BYTES_MAX = 7_000  # NOTIFY takes less than 8,000; an empty payload says: read all
-INTERVAL_MIN_S = 0.002  # from ring to ring: 500 a second are more than a reader can use, and each takes that lock
+INTERVAL_MIN_S = 0.004  # from ring to ring: 250 a second are more than a reader can use, and each takes that lock
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 

@@ -148,19 +148,16 @@ _CLAIMS = """
      WHERE a.node = $1 OR l.incarnation = $2
      ORDER BY a.symbol
 """
-# Found by who holds them, and cut off only then: in the order of their names all leases would be looked through.
+# Found by who holds them, in whatever order: what follows takes its locks in that of the symbols. With 0 asked for, a
+# half is not looked for.
 _DUE = """
-    (SELECT * FROM (
-        SELECT l.symbol, l.epoch, true AS is_surplus
-          FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
-         WHERE l.incarnation = $2 AND a.node <> $1 OFFSET 0) AS surplus
-     ORDER BY symbol LIMIT $3)
-    UNION ALL (
-    SELECT * FROM (
-        SELECT l.symbol, l.epoch, false AS is_surplus
-          FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
-         WHERE l.incarnation IS NULL AND a.node = $1 OFFSET 0) AS free
-     ORDER BY symbol LIMIT $4)
+    (SELECT l.symbol, l.epoch, true AS is_surplus
+       FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
+      WHERE l.incarnation = $2 AND a.node <> $1 LIMIT $3)
+    UNION ALL
+    (SELECT l.symbol, l.epoch, false AS is_surplus
+       FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
+      WHERE l.incarnation IS NULL AND a.node = $1 LIMIT $4)
 """
 _ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v2($1, $2)"
 # A release need not be durable before the next grant, which comes after it in the log and is. A crash that takes it

@@ -38,6 +38,7 @@ class Reconciler:
         self._agenda = agenda
         self.generation = 0  # of the assignment that we last acted on
         self.released = 0  # symbols that we gave to others
+        self._may_have_surplus = False  # the assignment may have changed, or we are not through with what it took away
         self._planned_for = 0  # symbols that there were when this connection's statements were last planned
         self._need: Membership | None = None  # the one that a new assignment was last found to be needed for
         self._turn_at = 0.0  # when we may apply it, on the loop's clock
@@ -69,6 +70,7 @@ class Reconciler:
         # Off the agenda first, so that a doorbell from here on puts it back.
         is_full, is_doubtful = agenda.reconcile, agenda.compare
         agenda.reconcile = agenda.claim = agenda.compare = False
+        self._may_have_surplus |= is_full or is_doubtful
         try:
             if is_full:
                 await self._rebalance_if_needed()
@@ -83,7 +85,10 @@ class Reconciler:
 
     async def _give_and_take(self) -> bool:
         session = self._session
-        due = await client.due(self._link, session.node, session.incarnation, RELEASE_MAX_SYMBOLS, ACQUIRE_MAX_SYMBOLS)
+        # All that we hold is looked through for surplus. A lease that has become free makes none.
+        most_surplus = RELEASE_MAX_SYMBOLS if self._may_have_surplus else 0
+        due = await client.due(self._link, session.node, session.incarnation, most_surplus, ACQUIRE_MAX_SYMBOLS)
+        self._may_have_surplus = len(due.surplus) == RELEASE_MAX_SYMBOLS
         if due.surplus:
             await self._release(due.surplus)
         if due.free:
