@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import Client
 
 from accounts.permissions import VIEWER
@@ -581,7 +582,14 @@ def test_a_read_that_takes_too_long_is_not_called_an_outage(
 ) -> None:
     monkeypatch.setattr(obligation, "FROM", "SELECT pg_sleep(60)")
     done: list[Any] = []
-    asking = threading.Thread(target=lambda: done.append(viewer.get("/authority/obligation/?last=5m")))
+
+    def ask() -> None:
+        try:
+            done.append(viewer.get("/authority/obligation/?last=5m"))
+        finally:
+            connections.close_all()  # this thread's own
+
+    asking = threading.Thread(target=ask)
     asking.start()
     eventually(
         lambda: still.rows("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"),
