@@ -9,7 +9,6 @@ import { isQuoted, onChange, page, symbols } from "./store.js";
 const form = document.getElementById("ticket-form");
 const WAIT_MS = 10000;
 const LOOK_MS = 500; // whether the quote shown is still live
-const KEPT = "order-ticket"; // in this tab's session storage: a ticket that was sent and not answered
 const NUMBER = /^\d{1,15}(\.\d{1,18})?$/;
 const BUSY = new Set(["sending", "unknown", "done"]);
 
@@ -25,6 +24,9 @@ function start() {
   const send = document.getElementById("ticket-send");
   const anew = document.getElementById("ticket-anew");
   const input = (name) => form.elements[name];
+  const isFixed = input("symbol").type === "hidden"; // the page is of one symbol
+  // In this tab's session storage: the ticket of this page that was sent and not answered.
+  const kept = `order-ticket:${isFixed ? input("symbol").value : ""}`;
   let sent = null; // the values of an order that was sent and not answered
   let priceIsTyped = input("price").value !== "";
   let grid = null; // {symbol, tick_size, lot_size} of the chosen symbol
@@ -42,17 +44,18 @@ function start() {
   function setState(state) {
     setData(form, "state", state);
     fields.disabled = BUSY.has(state);
-    send.hidden = state === "done";
-    send.disabled = state === "sending";
-    anew.hidden = state !== "done" && state !== "unknown";
-    setText(anew, state === "unknown" ? "Leave it, new order" : "New order");
+    // Both stay where they are: the second click of a double click must not land on another button than the first.
+    send.disabled = state === "sending" || state === "done";
+    anew.hidden = false;
+    anew.disabled = state === "sending";
+    setText(anew, { open: "Clear", unknown: "Leave it, new order" }[state] ?? "New order");
     label();
   }
 
   function label() {
     const { side } = read();
     setData(form, "side", side);
-    const words = { sending: "Sending …", unknown: "Send again" };
+    const words = { sending: "Sending …", unknown: "Send again", done: "Sent" };
     setText(send, words[form.dataset.state] ?? `Send ${side} order`);
   }
 
@@ -69,7 +72,7 @@ function start() {
     const touch = document.getElementById("ticket-touch");
     const { symbol } = read();
     const row = quote();
-    touch.hidden = input("symbol").type !== "hidden" && !symbols.has(symbol);
+    touch.hidden = !isFixed && !symbols.has(symbol);
     for (const button of touch.querySelectorAll("[data-touch]")) {
       const side = button.dataset.touch;
       const price = row?.[side] ?? null;
@@ -84,8 +87,8 @@ function start() {
   /** The price at which it would trade against us at once; a price that somebody typed stays. */
   function prefill() {
     if (priceIsTyped || BUSY.has(form.dataset.state)) return;
-    const row = quote();
-    input("price").value = (row && row[read().side === "buy" ? "ask" : "bid"]) ?? "";
+    const [{ side, type }, row] = [read(), quote()];
+    input("price").value = (type === "limit" && row && row[side === "buy" ? "ask" : "bid"]) || "";
   }
 
   function summarise() {
@@ -139,8 +142,8 @@ function start() {
   function remember(values) {
     sent = values;
     try {
-      if (values) sessionStorage.setItem(KEPT, JSON.stringify(values));
-      else sessionStorage.removeItem(KEPT);
+      if (values) sessionStorage.setItem(kept, JSON.stringify(values));
+      else sessionStorage.removeItem(kept);
     } catch {
       // no storage: then a reload forgets the ticket, and the id is still in the blotter
     }
@@ -162,8 +165,9 @@ function start() {
     const link = document.createElement("a");
     link.href = `/orders/?q=${encodeURIComponent(input("client_order_id").value)}`;
     link.textContent = "Look it up";
-    if (tone !== "none") place.append(link);
-    result.focus({ preventScroll: false });
+    if (tone === "none") return;
+    place.append(link);
+    result.focus();
   }
 
   function complain(errors = {}) {
@@ -229,8 +233,8 @@ function start() {
     }
     setState("open");
     if (said?.code === "duplicate_client_order_id") input("client_order_id").value = newId();
-    complain(said?.fields);
-    return show("none", "Nothing was sent.");
+    show("none", "Nothing was sent.");
+    return complain(said?.fields);
   }
 
   function begin() {
@@ -248,15 +252,15 @@ function start() {
   }
 
   function restore() {
-    let kept = null;
+    let values = null;
     try {
-      kept = JSON.parse(sessionStorage.getItem(KEPT));
+      values = JSON.parse(sessionStorage.getItem(kept));
     } catch {
       // no storage, or not ours
     }
-    if (!kept?.client_order_id || (input("symbol").type === "hidden" && input("symbol").value !== kept.symbol)) return;
-    for (const [name, value] of Object.entries(kept)) input(name).value = value;
-    sent = kept;
+    if (!values?.client_order_id) return;
+    for (const [name, value] of Object.entries(values)) if (input(name)) input(name).value = value;
+    sent = values;
     priceIsTyped = true;
     setData(form, "uncertain", "true");
     setState("unknown");
@@ -272,7 +276,7 @@ function start() {
   form.addEventListener("input", (event) => {
     const { name } = event.target;
     if (name === "price") priceIsTyped = true;
-    if (name === "symbol") priceIsTyped = false; // it was a price of another one
+    if (name === "symbol" || name === "type") priceIsTyped = false; // it was a price of another kind
     if (["symbol", "side", "type"].includes(name)) prefill();
     changed();
   });
