@@ -29,9 +29,6 @@ PLACES: Final = (
 
 View = Callable[..., HttpResponseBase]
 
-REASON_CHARACTERS_MAX: Final = 200
-RETRY_AFTER_S: Final = 2
-
 
 def wants_json(request: HttpRequest) -> bool:
     """The page's own script asks, and not a form or an address typed by hand."""

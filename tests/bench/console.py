@@ -30,6 +30,7 @@ import httpx
 import psutil
 import websockets
 from playwright.sync_api import Page, sync_playwright
+from websockets.typing import Origin
 
 from bench.figures import summary_ms
 from tests.support import System, eventually, running_system
@@ -136,7 +137,7 @@ def since_commit(system: System, seen: list[tuple[str, float]]) -> list[float]:
     """Seconds from each entry's commit to the moment (Unix seconds) at which it was seen. Ids are "xid-id"."""
     xids = sorted({int(entry.split("-")[0]) for entry, _ in seen})
     with system.connect() as connection:
-        committed = dict(connection.execute(COMMITS, [xids]).fetchall())
+        committed: dict[int, float] = dict(connection.execute(COMMITS, [xids]).fetchall())
     return [at - committed[int(entry.split("-")[0])] for entry, at in seen]
 
 
@@ -173,9 +174,9 @@ async def _socket(
     async with websockets.connect(
         url,
         additional_headers={"Cookie": cookie},
-        origin=origin,
+        origin=Origin(origin),
         max_size=None,
-        compression=None,  # type: ignore[arg-type]
+        compression=None,
     ) as socket:
         await socket.send(json.dumps({"resume": None}))
         first = True
@@ -194,9 +195,9 @@ async def _never_reads(url: str, cookie: str, origin: str) -> int:
     async with websockets.connect(
         url,
         additional_headers={"Cookie": cookie},
-        origin=origin,
+        origin=Origin(origin),
         max_size=None,
-        compression=None,  # type: ignore[arg-type]
+        compression=None,
     ) as socket:
         await socket.send(json.dumps({"resume": None}))
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,9 @@ def chromium() -> Iterator[Browser]:
 def market() -> Iterator[System]:
     """One whole system for the tests that leave it as it was: everything on, all nodes there."""
     with running_system(nodes=3, symbols=6, seed=7, MM_TICK_MS="500") as system:
-        _make_viewer(system)
+        # Playwright runs an event loop in this thread, and Django's ORM will not be called from one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_make_viewer, system).result()
         yield system
 
 

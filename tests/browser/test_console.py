@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import httpx
+import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -210,7 +211,7 @@ def test_a_killed_node_is_seen_and_so_is_who_took_over(system: Callable[..., Sys
     before = timeline.locator("#changes-list").inner_text()
     market.signal("node-1", signal.SIGKILL)
     expect(page.locator("#feed")).to_contain_text("node-1 ended")
-    expect(timeline.locator("#lives-list")).to_contain_text("connection to the database lost")
+    expect(timeline.locator("#lives-list")).to_contain_text("Connection to the database lost")
     eventually(lambda: timeline.locator("#changes-list").inner_text() != before, 15, "the changes tell of it")
     keep(timeline, "after-a-kill")
 
@@ -220,13 +221,17 @@ def test_a_database_that_stops_and_comes_back(system: Callable[..., System], vis
     market = system(nodes=1, symbols=3, MM_TICK_MS="500")
     page = visitors.page(market)
     eventually(lambda: fills_shown(page) > 0, 30, "there are fills")
-    market.signal("postgres", signal.SIGSTOP)
+    postmaster = psutil.Process(market.pid("postgres"))
+    frozen = [postmaster, *postmaster.children(recursive=True)]
+    for process in frozen:
+        process.suspend()
     try:
         expect(page.locator("#status")).not_to_have_attribute("data-state", "live")
         expect(page.locator("#status-age")).to_contain_text("old")
         keep(page, "database-away")
     finally:
-        market.signal("postgres", signal.SIGCONT)
+        for process in frozen:
+            process.resume()
     killed = market.signal("postgres", signal.SIGKILL)
     expect(page.locator("#status")).not_to_have_attribute("data-state", "live")
     eventually(lambda: market.pids().get("postgres") not in (None, killed), 30, "postgres is back")
