@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -12,9 +12,10 @@ from django.db import connection
 from psycopg.errors import Diagnostic
 
 Row = dict[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 
-def rows(statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+def rows(statement: str, parameters: Parameters = ()) -> list[Row]:
     """The statement's rows as dictionaries. Raises django.db.Error."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -22,7 +23,7 @@ def rows(statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def value(statement: str, parameters: Sequence[Any] = ()) -> Any:
+def value(statement: str, parameters: Parameters = ()) -> Any:
     """The first column of the statement's first row, or None without rows. Raises django.db.Error."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -30,7 +31,7 @@ def value(statement: str, parameters: Sequence[Any] = ()) -> Any:
         return None if row is None else row[0]
 
 
-def document(statement: str, parameters: Sequence[Any] = ()) -> Any:
+def document(statement: str, parameters: Parameters = ()) -> Any:
     """The same for a statement whose value is `jsonb`; numbers with decimals come as Decimal, never as float."""
     text = value(statement, parameters)
     return None if text is None else json.loads(text, parse_float=Decimal)
