@@ -1,6 +1,6 @@
 // A small plot over time, drawn as SVG: scales, grid, steps, bands, marks, and the cursor that plots share.
 
-const NS = "http://www.w3.org/2000/svg";
+const NS = document.querySelector("svg").namespaceURI; // the header's mark: every page has it
 const RIGHT = 74; // for the scale's numbers
 const LEFT = 8;
 const TOP = 8;
