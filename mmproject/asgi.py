@@ -1,6 +1,7 @@
 """HTTP and WebSocket, as Daphne serves them."""
 
 import os
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mmproject.settings")
 os.environ.setdefault("MM_DB_POOL_SIZE", "10")  # requests run in threads that come and go: they share a pool
@@ -35,7 +36,7 @@ class OneHopHandler(ASGIHandler):
 
 application = ProtocolTypeRouter(
     {
-        "http": paced(OneHopHandler()),
+        "http": paced(cast(Any, OneHopHandler())),
         "websocket": websocket_application(),
     }
 )

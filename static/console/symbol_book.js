@@ -129,7 +129,7 @@ function chip(cell, node) {
 function fill(item) {
   return [
     [time.format(new Date(item.at)), "time"],
-    [item.side === "buy" ? "▲ bought" : "▼ sold", "side"],
+    [item.side === "buy" ? "▲ bought" : "▼ sold", "way"],
     [plain(item.quantity), "num"],
     [plain(item.price), "num"],
     [plain(item.position), "num"],
@@ -143,7 +143,7 @@ function order(item) {
   const state = STATES[item.status] ?? item.status;
   return [
     [time.format(new Date(item.at)), "time"],
-    [item.side === "buy" ? "▲ buy" : "▼ sell", "side"],
+    [item.side === "buy" ? "▲ buy" : "▼ sell", "way"],
     [plain(item.quantity), "num"],
     [item.price === null ? "market" : plain(item.price), "num"],
     [plain(item.filled), "num"],

@@ -179,7 +179,7 @@ function draw() {
   read();
 }
 
-const times = (at) => clock.format(at);
+const times = (at, every) => (every < 60_000 ? clockSeconds : clock).format(at);
 
 function prices(from) {
   const unit = 10 ** -model.decimals;

@@ -1,11 +1,11 @@
 // A small plot over time, drawn as SVG: scales, grid, steps, bands, marks, and the cursor that plots share.
 
-const NS = "http://www.w3.org/2000/svg";
+const NS = document.querySelector("svg").namespaceURI; // the header's mark: every page has it
 const RIGHT = 74; // for the scale's numbers
 const LEFT = 8;
 const TOP = 8;
 const BOTTOM = 20; // for the times
-const PER_LABEL = 44; // pixels of height that a number of the scale gets, at least
+const PER_LABEL = 32; // pixels of height that a number of the scale gets, at least
 
 const TIME_STEPS_S = [10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600];
 
@@ -72,7 +72,7 @@ export class Plot {
     return this.from + ((x - LEFT) / (this.right - LEFT)) * (this.to - this.from);
   }
 
-  /** Grid, numbers and times. `say` puts a number in words, `clock` a time. */
+  /** Grid, numbers and times. `say` puts a number in words, `clock` a time that has others so many milliseconds beside it. */
   frame(say, clock) {
     const step = niceStep(this.high - this.low, (this.bottom - TOP) / PER_LABEL, this.unit);
     const labels = [];
@@ -82,13 +82,13 @@ export class Plot {
       grid += `M${LEFT} ${y}H${this.right}`;
       labels.push([this.right + 8, Number(y) + 4, say(n * step), "start"]);
     }
-    const wanted = ((this.to - this.from) / 1000) * (90 / Math.max(90, this.right - LEFT));
+    const wanted = ((this.to - this.from) / 1000) * (100 / Math.max(100, this.right - LEFT));
     const every = (TIME_STEPS_S.find((seconds) => seconds >= wanted) ?? 21600) * 1000;
     const zone = new Date(this.to).getTimezoneOffset() * 60000; // on round times of the reader's clock
     for (let at = Math.ceil((this.from - zone) / every) * every + zone; at <= this.to; at += every) {
       const x = this.x(at);
       grid += `M${x.toFixed(1)} ${TOP}V${this.bottom}`;
-      if (this.times && x > 24 && x < this.right - 10) labels.push([x, this.height - 6, clock(at), "middle"]);
+      if (this.times && x > 24 && x < this.right - 10) labels.push([x, this.height - 6, clock(at, every), "middle"]);
     }
     this.grid.setAttribute("d", grid);
     while (this.labels.childElementCount > labels.length) this.labels.lastElementChild.remove();

@@ -8,6 +8,8 @@ import { element } from "./symbol_plot.js";
 import { Source, choice, name } from "./symbol_source.js";
 
 const SPAN_MS = { "15m": 900_000, "1h": 3_600_000, "24h": 86_400_000 };
+const LABEL_MS = { 900_000: [180_000, 300_000], 3_600_000: [600_000, 1_200_000], 86_400_000: [14_400_000, 28_800_000] }; // wide, narrow
+const NARROW_PX = 600;
 const EVERY_MS = 2000;
 const ANYWAY_MS = 5000; // the sentences speak of times that pass
 const DRAW_MS = 1000;
@@ -181,7 +183,7 @@ function draw() {
     if (Date.parse(refusal.at) < from) continue;
     parts.push(element("path", "refusal", { d: `M${(at - 4).toFixed(1)} 2l8 8m0 -8l-8 8` }));
   }
-  const every = spanMs / (width < 600 ? 3 : 6);
+  const every = LABEL_MS[spanMs][width < NARROW_PX ? 1 : 0];
   for (let at = Math.ceil(from / every) * every; at <= shownTo; at += every) {
     const label = element("text", "", { x: x(at).toFixed(1), y: height - 6, "text-anchor": "middle" });
     label.textContent = hour.format(at);
@@ -200,7 +202,7 @@ function bar(row, x) {
   setData(shape, "read", String(row.epoch === pointed));
   if (wide < NAMED_PX) return [shape];
   const label = element("text", "named", { x: (left + 8).toFixed(1), y: TOP + HEIGHT / 2 + 4 });
-  label.textContent = wide > 2 * NAMED_PX ? `${row.node} · ${row.epoch}` : row.node;
+  label.textContent = wide > 2 * NAMED_PX ? `${row.node} · epoch ${whole(row.epoch)}` : row.node;
   return [shape, label];
 }
 
