@@ -504,8 +504,9 @@ export class Picture {
 
 function told(marks) {
   const verbs = new Map();
-  for (const { verb, node } of marks) verbs.set(verb, [...(verbs.get(verb) ?? []), node]);
-  return [...verbs].map(([verb, nodes]) => `${nodes.length > 2 ? `${nodes.length} nodes` : nodes.join(", ")} ${verb}`).join(" · ");
+  for (const { verb, node } of marks) verbs.set(verb, (verbs.get(verb) ?? new Set()).add(node));
+  const named = [...verbs].map(([verb, nodes]) => [verb, [...nodes]]);
+  return named.map(([verb, nodes]) => `${nodes.length > 2 ? `${nodes.length} nodes` : nodes.join(", ")} ${verb}`).join(" · ");
 }
 
 const clocks = [false, true].map((seconds) =>

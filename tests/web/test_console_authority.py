@@ -443,7 +443,7 @@ def test_what_has_been_dropped_is_not_counted_and_it_says_from_when_it_is_known(
 ) -> None:
     still.admin.execute("UPDATE exchange_symbol SET added_at = added_at - interval '1 day'")
     quotes = Quotes(still, "ALFA")
-    quotes.add(310, 60)
+    quotes.add(310, 70)
     quotes.add(250)
     quotes.add(100, 60, skipped=40)  # between them versions were dropped
     quotes.add(50, 600)
