@@ -28,7 +28,7 @@ VERSIONS_MAX: Final = 1_000_000  # ten symbols once a second for a day; a thousa
 AGE_MIN_S: Final = 10.0  # a range is not read more often
 LOAD_MAX: Final = 0.05  # ... nor may reading it take more of the time than this
 WAIT_S: Final = 5.0  # for another request of this process that reads just now
-SORT_MEMORY: Final = "64MB"  # a million versions are sorted: on disk it takes twice as long
+SORT_MEMORY: Final = "192MB"  # a million versions, sorted by one request at a time; on disk it takes longer
 
 # What a gap began with. `lapsed` is told with who should have refreshed the quote.
 CAUSES: Final = {

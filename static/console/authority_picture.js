@@ -173,8 +173,10 @@ export class Picture {
     this.gatherMarks();
     this.clipped(this.gutter, HEAD_PX, width - this.gutter, Math.max(0, bottom - HEAD_PX), () => {
       this.paintGrid(bottom);
+      this.labels = []; // of bars and gaps, written over the lines
       this.paintRows();
       this.paintMarkLines(bottom);
+      for (const write of this.labels) write();
       this.paintRefusals();
       this.paintUnread(bottom);
       this.paintFocus();
@@ -242,8 +244,12 @@ export class Picture {
     ctx.font = `500 11px ${FONT}`;
     const wide = ctx.measureText(span.tenure.node).width;
     if (to - from < wide + 12) return;
-    ctx.fillStyle = this.inks[colour];
-    ctx.fillText(span.tenure.node, from + 6, y + tall / 2 + 0.5);
+    this.labels.push(() => {
+      ctx.fillStyle = this.nodes[colour];
+      ctx.fillRect(from + 4, y + 1, wide + 4, tall - 2);
+      ctx.fillStyle = this.inks[colour];
+      ctx.fillText(span.tenure.node, from + 6, y + tall / 2 + 0.5);
+    });
   }
 
   paintNone(span, from, to, y, tall) {
@@ -261,10 +267,12 @@ export class Picture {
     const label = "nobody";
     const room = ctx.measureText(label).width + 10;
     if (wide < room + 8) return undefined;
-    ctx.fillStyle = colours.panel;
-    ctx.fillRect(from + 4, y + 1, room, tall - 2);
-    ctx.fillStyle = colours.warn;
-    return ctx.fillText(label, from + 9, y + tall / 2 + 0.5);
+    return this.labels.push(() => {
+      ctx.fillStyle = colours.panel;
+      ctx.fillRect(from + 4, y + 1, room, tall - 2);
+      ctx.fillStyle = colours.warn;
+      ctx.fillText(label, from + 9, y + tall / 2 + 0.5);
+    });
   }
 
   paintHatch(from, to, y, tall, colour) {
@@ -370,7 +378,7 @@ export class Picture {
       if (mark.kind === "generation") continue;
       const lost = mark.kind === "death" && !PLANNED.has(mark.reason);
       ctx.setLineDash(mark.kind === "death" ? [5, 3] : []);
-      for (const [colour, wide] of [[colours.panel, 4], [lost ? colours.down : colours.strong, lost ? 2 : 1.25]]) {
+      for (const [colour, wide] of [[colours.panel, 3], [lost ? colours.down : colours.strong, lost ? 2 : 1.25]]) {
         ctx.strokeStyle = colour;
         ctx.lineWidth = wide;
         ctx.beginPath();
@@ -496,8 +504,9 @@ export class Picture {
 
 function told(marks) {
   const verbs = new Map();
-  for (const { verb, node } of marks) verbs.set(verb, [...(verbs.get(verb) ?? []), node]);
-  return [...verbs].map(([verb, nodes]) => `${nodes.length > 2 ? `${nodes.length} nodes` : nodes.join(", ")} ${verb}`).join(" · ");
+  for (const { verb, node } of marks) verbs.set(verb, (verbs.get(verb) ?? new Set()).add(node));
+  const named = [...verbs].map(([verb, nodes]) => [verb, [...nodes]]);
+  return named.map(([verb, nodes]) => `${nodes.length > 2 ? `${nodes.length} nodes` : nodes.join(", ")} ${verb}`).join(" · ");
 }
 
 const clocks = [false, true].map((seconds) =>
