@@ -150,8 +150,9 @@ def judged(model: type[F], fields: dict[str, str]) -> F:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        if field in _DETAILS:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        if first["type"] != "extra_forbidden":
             raise BadQuery(field, f"invalid_{field}", _DETAILS[field]) from None
         known = ", ".join(info.alias or name for name, info in model.model_fields.items())
         raise BadQuery(field[:TEXT_LENGTH_MAX], "unknown_parameter", f"This page knows {known}.") from None

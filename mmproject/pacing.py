@@ -12,21 +12,21 @@ It finds the request through the `send` that Daphne hands out; under any other s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
 import structlog
-from twisted.web.http import Request
+from twisted.web import http
 
 log = structlog.get_logger(__name__)
 
 STALL_S: Final = 60  # a client that takes nothing for so long is gone, or as good as
 
-Message = MutableMapping[str, Any]
+Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Stalled(Exception):
@@ -60,13 +60,13 @@ class _Producer:
             raise Stalled from None
 
 
-def _request_of(send: Send) -> Request | None:
-    """Daphne's request, which is the first argument of the partial that it hands out as `send`."""
+def _request_of(send: Send) -> Any:
+    """Daphne's request, which is the first argument of the partial that it hands out as `send`; None for another's."""
     first = send.args[0] if isinstance(send, partial) and send.args else None
-    return first if isinstance(first, Request) else None
+    return first if isinstance(first, http.Request) else None
 
 
-def _is_open(request: Request) -> bool:
+def _is_open(request: Any) -> bool:
     """Whether its answer may still go on: neither ended nor its connection lost."""
     return not request.finished and request.channel is not None
 
@@ -74,7 +74,7 @@ def _is_open(request: Request) -> bool:
 def paced(inner: Application, stall_s: float = STALL_S) -> Application:
     """`inner`, an ASGI application for HTTP, with its answers paced and, when they fail, broken off."""
 
-    async def application(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         request = _request_of(send)
         if request is None:
             return await inner(scope, receive, send)

@@ -116,8 +116,8 @@ function start() {
   }
 
   function paintGrid() {
-    setText(document.getElementById("ticket-tick"), grid?.tick_size ? `in steps of ${plain(grid.tick_size)}` : "");
-    setText(document.getElementById("ticket-lot"), grid?.lot_size ? `in lots of ${plain(grid.lot_size)}` : "");
+    setText(document.getElementById("ticket-tick"), grid?.tick_size ? `steps of ${plain(grid.tick_size)}` : "");
+    setText(document.getElementById("ticket-lot"), grid?.lot_size ? `lots of ${plain(grid.lot_size)}` : "");
   }
 
   function changed() {
