@@ -423,14 +423,16 @@ def test_who_should_have_refreshed_a_lapsed_quote_is_named(still: HandMarket, vi
     assert judged(viewer, "ALFA")["gap"]["text"] == "node-7 did not refresh it"
 
 
-def test_a_quote_is_judged_by_the_half_spread_of_its_time(still: HandMarket, viewer: Client) -> None:
+def test_a_quote_is_judged_by_the_half_spread_of_its_time(
+    still: HandMarket, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quotes = Quotes(still, "ALFA")
     quotes.add(310, 600)
     narrower = json.dumps({"half_spread_ticks": quotes.spec.half_spread_ticks - 1})
     still.gateway.execute("SELECT exchange_set_parameters_v1('ALFA', %s, 'ada', '')", [narrower])
     assert judged(viewer, "ALFA")["share"] == "100.000"
 
-    authority_page.obligations = Obligations()
+    monkeypatch.setattr(authority_page, "obligations", Obligations())
     quotes.add(0, 600)
     row = judged(viewer, "ALFA")
 
