@@ -117,7 +117,8 @@ def submit_order(
 ) -> OrderAnswer:
     """Send one order; the same order again answers the same. Locks the symbol.
 
-    The doorbell is rung as soon as its fills can be seen, which is before it is durable and answered.
+    The doorbell is rung as soon as its fills can be seen, which is before it is durable and answered; also for trades
+    with other orders alone, which move no position of ours.
 
     Raises OrderRefused, whose code says why, with nothing changed. A business reject (`fok_unfillable`,
     `no_liquidity`) is an answer with status `rejected`, and is kept like any order.

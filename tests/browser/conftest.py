@@ -32,8 +32,9 @@ PHONE = {"width": 390, "height": 844}
 expect.set_options(timeout=WAIT_MS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    # For a module: as long as Playwright runs, its event loop does in this thread, and Django's ORM can't be called.
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.fail("the browser tests need Chromium: apt-get install chromium")
