@@ -13,7 +13,7 @@ import structlog
 from authority.assignment import assign
 from nodeagent import authority_client as client
 from nodeagent.authority_client import Claim, Membership
-from nodeagent.connections import ConnectionLost, Link, TryAgain
+from nodeagent.connections import STATEMENT_TIMEOUT_S, ConnectionLost, Link, TryAgain
 from nodeagent.holdings import Agenda, Holdings
 from nodeagent.session import Session
 
@@ -79,8 +79,10 @@ class Reconciler:
                 self._adopt([claim for claim in claims if claim.is_held])
             return await self._give_and_take()
         except (ConnectionLost, TryAgain):
-            # What became of a release or a grant is then unknown.
+            # What became of a release or a grant is then unknown, and stays so for as long as its statement may go on
+            # without us: a grant that it still makes is looked for once more when it can't.
             agenda.reconcile = agenda.compare = True
+            asyncio.get_running_loop().call_later(STATEMENT_TIMEOUT_S, agenda.ask_compare)
             raise
 
     async def _give_and_take(self) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID
 
 import pytest
 
 from mmproject.db import asyncpg_url
 from mmproject.errors import UserError
+from nodeagent import reconciler
 from nodeagent.authority_client import Membership
-from nodeagent.connections import Backoff, ConnectionLost, connect, pause
+from nodeagent.connections import Backoff, ConnectionLost, Link, connect, pause
 from nodeagent.holdings import NEVER, OTHERS_WITH_FIRST, Agenda, Holdings
-from nodeagent.reconciler import cause
-from nodeagent.session import Belief, Timing
+from nodeagent.reconciler import Reconciler, cause
+from nodeagent.session import Belief, Session, Timing
 
 TIMING = Timing(ttl_s=3.0, renew_interval_s=1.0, belief_margin_s=0.3)
 
@@ -146,3 +150,22 @@ async def test_a_server_that_is_not_there_is_worth_another_try_and_a_bad_url_is_
         await connect("postgresql://nobody:secret@127.0.0.1:9/none", "test")
     with pytest.raises(UserError, match="DATABASE_URL"):
         await connect("mysql://nobody@127.0.0.1/none", "test")
+
+
+async def test_a_round_that_failed_is_doubted_once_more_when_its_statement_can_no_longer_act(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A grant whose answer was lost may commit after the next round has looked."""
+    monkeypatch.setattr(reconciler, "STATEMENT_TIMEOUT_S", 0.05)
+    agenda = Agenda()
+    nobody_answers = Link("postgresql://nobody@127.0.0.1:9/none", "test")
+    session = cast(Session, SimpleNamespace(node="node-1", incarnation=UUID(int=1)))
+    with pytest.raises(ConnectionLost):
+        await Reconciler(nobody_answers, session, Holdings(), agenda).reconcile()
+    assert (agenda.reconcile, agenda.compare) == (True, True)
+
+    agenda.reconcile = agenda.compare = False  # the next round has looked, and found nothing
+    agenda.wake.clear()
+
+    assert await pause(5, agenda.wake)
+    assert agenda.compare
