@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("system"))
 
 
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """A command that a test runs in this process lowers it for its own process's sake."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The admin's URL of the server that the scratch databases are made on."""
