@@ -23,7 +23,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -69,18 +71,21 @@ _FRAMES = """
 """
 
 
-class Load(threading.Thread):
+class Load:
     """Market orders of one lot for symbols in turn, in batches, at a fixed rate, each rung for."""
 
     def __init__(self, system: System, per_s: float) -> None:
-        super().__init__(daemon=True)
         self._system, self._per_s = system, per_s
         self._stop_now = threading.Event()
         self.sent = 0
 
-    def run(self) -> None:
+    def send(self) -> None:
+        """Until it is told to stop."""
         with self._system.connect("exchange") as connection:
-            symbols = [row[0] for row in connection.execute("SELECT symbol FROM exchange_quote ORDER BY 1").fetchall()]
+            lots: dict[str, Decimal] = dict(
+                connection.execute("SELECT symbol, lot_size FROM exchange_quote").fetchall()
+            )
+            symbols = sorted(lots)
             turn, run = itertools.cycle(symbols), time.time_ns()
             size = max(1, round(self._per_s / BATCHES_PER_S))
             due_at = time.monotonic()
@@ -89,11 +94,11 @@ class Load(threading.Thread):
                 due_at += size / self._per_s
                 orders = [
                     {
-                        "client_order_id": f"load-{run}-{self.sent + number}", "symbol": next(turn),
-                        "side": "buy" if (self.sent + number) // len(symbols) % 2 else "sell", "type": "market",
-                        "time_in_force": "IOC", "price": None, "quantity": "1",
+                        "client_order_id": f"load-{run}-{number}", "symbol": symbol,
+                        "side": "buy" if number // len(symbols) % 2 else "sell", "type": "market",
+                        "time_in_force": "IOC", "price": None, "quantity": str(lots[symbol]),
                     }
-                    for number in range(size)
+                    for number, symbol in zip(range(self.sent, self.sent + size), turn, strict=False)
                 ]  # fmt: skip
                 connection.execute("CALL exchange_place_orders_v1(%s::jsonb, NULL)", [json.dumps(orders)])
                 named = ",".join(sorted({order["symbol"] for order in orders}))
@@ -102,17 +107,18 @@ class Load(threading.Thread):
 
     def stop(self) -> None:
         self._stop_now.set()
-        self.join()
 
 
 @contextmanager
 def loaded(system: System, per_s: float) -> Iterator[Load]:
     load = Load(system, per_s)
-    load.start()
-    try:
-        yield load
-    finally:
-        load.stop()
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(load.send)
+        try:
+            yield load
+        finally:
+            load.stop()
+            sending.result()
 
 
 @contextmanager
