@@ -217,7 +217,8 @@ def list_of_commands() -> str:
 
 def _where() -> str:
     settings = connection.settings_dict
-    return described(f"//{settings['HOST'] or 'localhost'}:{settings['PORT'] or 5432}/{settings['NAME']}")
+    places = zip((settings["HOST"] or "localhost").split(","), str(settings["PORT"] or 5432).split(","), strict=True)
+    return described(f"//{','.join(f'{host}:{port}' for host, port in places)}/{settings['NAME']}")
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -67,10 +67,19 @@ class Conf:
             raise ConfError("MM_QUOTE_REFRESH_MS must be less than MM_QUOTE_VALIDITY_MS, or quotes would lapse")
 
 
+def hosts(url: str) -> list[tuple[str, int]]:
+    """Host ("" is the local socket) and port of each server that a URL names: several when one may take over.
+
+    Raises ValueError for a port that is none.
+    """
+    place = urlsplit(url).netloc.rpartition("@")[2]
+    each = [urlsplit(f"//{one}") for one in place.split(",")]
+    return [(one.hostname or "", one.port or 5432) for one in each]
+
+
 def _is_postgres_url(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return parts.scheme in ("postgresql", "postgres") and (parts.port or 1) > 0
+        return urlsplit(url).scheme in ("postgresql", "postgres") and all(port > 0 for _, port in hosts(url))
     except ValueError:  # a port that is no number, an address in half a bracket
         return False
 

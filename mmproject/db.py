@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from mmproject.conf import Conf, conf
+from mmproject.conf import Conf, conf, hosts
 from mmproject.errors import NoDatabase
 
 Role = Literal["admin", "console", "exchange", "node"]
@@ -70,9 +70,9 @@ def asyncpg_url(url: str) -> str:
 
 
 def described(url: str) -> str:
-    """Host, port and database of a URL: what may be shown, without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'local socket'}:{parts.port or 5432}/{parts.path.lstrip('/')}"
+    """Hosts, ports and database of a URL: what may be shown, without user and password."""
+    places = ",".join(f"{host or 'local socket'}:{port}" for host, port in hosts(url))
+    return f"{places}/{urlsplit(url).path.lstrip('/')}"
 
 
 def sqlstate(error: BaseException | None) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from mmproject.conf import ROOT, conf
+from mmproject.conf import ROOT, conf, hosts
 from mmproject.db import PSYCOPG_OPTIONS, Role, connect_url
 from mmproject.errors import NoDatabase
 from mmproject.secrets import kept_secret
@@ -91,7 +92,14 @@ def _role() -> Role:
 
 def database(url: str, *, pool_size: int = 0) -> dict[str, Any]:
     """Django's description of the database at `url`; with a pool of `pool_size` connections unless that is 0."""
-    description: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
+    parts, servers = urlsplit(url), hosts(url)
+    login, at, place = parts.netloc.rpartition("@")
+    # The parser knows of one server only; libpq takes several, and keeps to the one that can write.
+    first = urlunsplit(parts._replace(netloc=f"{login}{at}{place.split(',')[0]}"))
+    description: dict[str, Any] = dict(dj_database_url.parse(first, conn_max_age=0))
+    if len(servers) > 1:
+        description["HOST"] = ",".join(host for host, _ in servers)
+        description["PORT"] = ",".join(str(port) for _, port in servers)
     options = {**PSYCOPG_OPTIONS, **description.get("OPTIONS", {})}
     if pool_size:
         options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": POOL_TIMEOUT_S}

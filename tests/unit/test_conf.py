@@ -12,6 +12,7 @@ import pytest
 from mmproject import conf as module
 from mmproject.conf import ROOT
 from mmproject.db import connect_url, described
+from mmproject.settings import database
 from mmproject.errors import ConfError, NoDatabase
 
 
@@ -82,3 +83,17 @@ def test_database_url_wins_over_what_up_wrote(tmp_path: Path, monkeypatch: pytes
 
 def test_a_url_is_shown_without_its_password() -> None:
     assert described("postgresql://me:secret@db.example:6543/market") == "db.example:6543/market"
+
+
+def test_a_url_may_name_several_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://me:a,b@db-1.example:6543,db-2.example/market"
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert connect_url("node", module.load()) == url
+    assert described(url) == "db-1.example:6543,db-2.example:5432/market"
+    told = database(url)
+    assert (told["HOST"], told["PORT"]) == ("db-1.example,db-2.example", "6543,5432")
+    assert (told["USER"], told["PASSWORD"], told["NAME"]) == ("me", "a,b", "market")
+    assert told["OPTIONS"]["target_session_attrs"] == "read-write"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@db-1.example:6543,db-2.example:none/market")
+    with pytest.raises(ConfError, match="must look like"):
+        module.load()
