@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "console",
     "nodeagent",
     "bench",
+    "chaos",
 ]
 
 MIDDLEWARE = [
