@@ -266,7 +266,7 @@ class Cluster:
         shown = subprocess.run([self.bin / "postgres", "--version"], capture_output=True, text=True, check=True)
         return int(shown.stdout.split()[2].split(".")[0])
 
-    def _place(self, data: Path) -> tuple[str, Path]:
+    def place(self, data: Path) -> tuple[str, Path]:
         """What to call `data` to the programs, and the directory to start them in. See the module's text.
 
         Before version 16 they walk back to where they were started, which they could not; they get the path itself,
@@ -280,7 +280,7 @@ class Cluster:
     @property
     def directory(self) -> Path:
         """The directory to start the server in."""
-        return self._place(self.data)[1]
+        return self.place(self.data)[1]
 
     def command(self) -> list[str]:
         """The server's command line; to be started in `directory`, as `account`."""
@@ -288,7 +288,7 @@ class Cluster:
         if not self.fsync:
             settings |= {"fsync": "off", "full_page_writes": "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [str(self.bin / "postgres"), "-D", self._place(self.data)[0], "-p", str(self.port), *options]
+        return [str(self.bin / "postgres"), "-D", self.place(self.data)[0], "-p", str(self.port), *options]
 
     def guarded_command(self) -> list[str]:
         """The same behind mmproject/guard.py: it becomes `account`, and dies with whoever started it."""
@@ -326,7 +326,7 @@ class Cluster:
             password_file.flush()
             os.chown(password_file.name, self.account.uid, self.account.gid)
             other = self.account.uid != os.geteuid()
-            where, directory = self._place(draft)
+            where, directory = self.place(draft)
             # By its descriptor: root's temporary folder may be private too, and out of the account's reach.
             password_path = f"/proc/self/fd/{password_file.fileno()}" if other else password_file.name
             sync = [] if self.fsync else ["--no-sync"]

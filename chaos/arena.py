@@ -1,0 +1,325 @@
+"""A scratch cluster that may be broken: two database servers, the system's own processes, and proxies between them.
+
+The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers, through
+proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only), one
+under a clock that can be set wrong (libfaketime). All of it lies in a temporary folder and ends with this process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psycopg
+from django.db import connections
+
+from bench.scaffold import environment
+from chaos.processes import Managed, Supervisor, Tell
+from chaos.proxy import Line, Loop
+from chaos.servers import Servers, wait
+from mmproject import provision
+from mmproject.conf import ROOT, Conf
+from mmproject.db import Role
+from mmproject.postgres import free_port
+from mmproject.supervision import Program, programs
+
+NODES: Final = 3
+CLOCK_NODE: Final = "node-2"  # its wall clock can be set wrong
+NETWORK_NODE: Final = "node-3"  # it has a network of its own, where we are root
+QUOTED_S: Final = 60.0
+FAKETIME: Final = (
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+)
+UNQUOTED: Final = """
+    SELECT count(*) FROM exchange_quote
+     WHERE quoting_enabled AND NOT coalesce(valid_until > clock_timestamp(), false)
+"""
+
+
+def faketime_library() -> Path | None:
+    """libfaketime, which Debian's package `faketime` brings."""
+    return next((Path(path) for path in FAKETIME if Path(path).exists()), None)
+
+
+class Namespace:
+    """A network namespace and a pair of interfaces into it, made and removed by us."""
+
+    def __init__(self) -> None:
+        number = os.getpid() % 16_000
+        self.name = f"mm-{os.getpid()}"
+        self.near, self.far = f"mmn{number}", f"mmf{number}"
+        # A small net of the range that is set aside for trying out networks (RFC 2544).
+        self.host = f"198.18.{number // 64 % 256}.{number % 64 * 4 + 1}"
+        self._inside = f"198.18.{number // 64 % 256}.{number % 64 * 4 + 2}"
+
+    def make(self) -> None:
+        for command in (
+            f"netns add {self.name}",
+            f"link add {self.near} type veth peer name {self.far} netns {self.name}",
+            f"addr add {self.host}/30 dev {self.near}",
+            f"link set {self.near} up",
+            f"-n {self.name} addr add {self._inside}/30 dev {self.far}",
+            f"-n {self.name} link set {self.far} up",
+            f"-n {self.name} link set lo up",
+        ):
+            _ip(command)
+
+    def remove(self) -> None:
+        with suppress(subprocess.CalledProcessError):
+            _ip(f"netns del {self.name}")
+
+    def unplug(self) -> None:
+        """Nothing passes, either way, and nobody is told."""
+        _ip(f"link set {self.near} down")
+
+    def plug(self) -> None:
+        _ip(f"link set {self.near} up")
+
+
+def _ip(command: str) -> None:
+    subprocess.run(["ip", *command.split()], check=True, capture_output=True, timeout=10)
+
+
+def has_namespaces() -> bool:
+    """Whether we may make network namespaces here: root, with iproute2, outside a locked-down container."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+
+
+class Disk:
+    """The primary's first data folder lies on a small file system of its own, in memory, that can be filled (root only)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def mount(self) -> None:
+        self.folder.mkdir(mode=0o755)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8g,mode=755", "tmpfs", str(self.folder)], check=True, timeout=10
+        )
+
+    def fill(self) -> None:
+        """Leave less than 256 kB free."""
+        used = shutil.disk_usage(self.folder).used
+        self._resize(f"{used // 1024 + 256}k")
+
+    def free(self) -> None:
+        self._resize("8g")
+
+    def _resize(self, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True, timeout=10)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=False, timeout=10)
+
+
+def can_mount() -> bool:
+    """Whether we may mount a file system here."""
+    if os.geteuid() != 0:
+        return False
+    with tempfile.TemporaryDirectory(prefix="mm-chaos-") as folder:
+        tried = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if tried.returncode == 0:
+            subprocess.run(["umount", folder], check=False)
+        return tried.returncode == 0
+
+
+@dataclasses.dataclass
+class Arena:
+    """Everything that runs. Made by `arena`."""
+
+    folder: Path
+    settings: Conf
+    supervisor: Supervisor
+    servers: Servers
+    loop: Loop
+    lines: dict[str, Line]
+    namespace: Namespace | None
+    disk: Disk | None
+    urls: dict[str, str]  # by role, direct, to both servers: for commands run by hand and for us
+
+    @property
+    def nodes(self) -> list[str]:
+        return [f"node-{number}" for number in range(1, NODES + 1)]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.port}"
+
+    @property
+    def clock_file(self) -> Path:
+        """What the clock of CLOCK_NODE shows is written here: "+0", "+3600s x1.5" ... (see faketime(1))."""
+        return self.folder / "clock"
+
+    def connect(self, role: Role = "admin") -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection in autocommit to the server that can write. Raises psycopg.OperationalError."""
+        return provision.connect(self.urls[role])
+
+    def operator(self) -> dict[str, str]:
+        credentials: dict[str, str] = json.loads((self.settings.var / "operator.json").read_text())
+        return credentials
+
+    def client(self) -> httpx.Client:
+        """An HTTP client of the API, as the operator; the caller closes it."""
+        token = self.operator()["token"]
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+
+    def manage(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """A `manage.py` command against it, as a person would run it."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=environment(self.settings.var, DATABASE_URL=self.urls["console"]), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def is_quoted(self) -> bool:
+        """Every enabled symbol has a live quote."""
+        try:
+            with self.connect("console") as connection:
+                return connection.execute(UNQUOTED).fetchone() == (0,)
+        except psycopg.Error:
+            return False
+
+    def node_url(self, name: str) -> str:
+        """What a node of this name connects to, over its line."""
+        return _with_places(self.urls["node"], self.lines[name].places)
+
+    def add_process(self, name: str, command: list[str], env: dict[str, str]) -> Managed:
+        """One more process of ours, with the environment that the others have."""
+        return self.supervisor.add(
+            Managed(
+                name,
+                _guarded(command),
+                environment(self.settings.var, **env),
+                ROOT,
+                self.folder / "log" / f"{name}.log",
+            )
+        )
+
+
+def _guarded(command: list[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", str(ROOT / "mmproject" / "guard.py"), "SIGKILL", "--", *command]
+
+
+def _with_places(url: str, places: str) -> str:
+    """The URL with these in place of its servers."""
+    head, at, tail = url.partition("@")
+    return f"{head}{at}{places}/{tail.partition('/')[2]}"
+
+
+@contextmanager
+def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | None = None) -> Iterator[Arena]:
+    """A cluster that quotes all its symbols. It is taken down at the end; `keep` is where its logs are copied to then.
+
+    Raises NotThere when it does not come up.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mm-chaos-"))
+    folder.chmod(0o755)
+    (folder / "log").mkdir()
+    supervisor, loop = Supervisor(tell), Loop()
+    namespace = Namespace() if has_namespaces() else None
+    disk = Disk(folder / "postgres_a") if can_mount() else None
+    try:
+        if disk:
+            disk.mount()
+        if namespace:
+            namespace.make()
+        made = _made(folder, settings, supervisor, loop, namespace, disk, symbols, seed)
+        yield made
+    finally:
+        _take_down(supervisor)
+        loop.close()
+        if namespace:
+            namespace.remove()
+        if keep:
+            shutil.copytree(folder / "log", keep / "log", dirs_exist_ok=True)
+        if disk:
+            disk.unmount()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_down(supervisor: Supervisor) -> None:
+    """Nodes and services by force, they are used to it; the servers after them."""
+    for name in sorted(supervisor.names, key=lambda name: name.startswith("postgres")):
+        supervisor[name].wanted = False
+    supervisor.close()
+
+
+def _made(
+    folder: Path, settings: Conf, supervisor: Supervisor, loop: Loop, namespace: Namespace | None, disk: Disk | None,
+    symbols: int, seed: int,
+) -> Arena:  # fmt: skip
+    ports = free_port(), free_port()
+    servers = Servers(folder, ports, secrets.token_urlsafe(24), supervisor)
+    servers.begin()
+    settings = dataclasses.replace(
+        settings, var=folder / "var", port=free_port(), host="127.0.0.1", nodes=NODES, symbols=symbols, seed=seed,
+        database_url="", broker_url="", secret_key="",
+    )  # fmt: skip
+    market = provision.Market(symbols, seed, settings.tick_ms)
+    provision.set_up(servers.primary.url, settings.var, market=market, broker=True)
+    from accounts.services import ensure_operator
+
+    ensure_operator(path=settings.var / "operator.json", url=f"http://127.0.0.1:{settings.port}")
+    connections.close_all()
+    servers.follow()
+    both = ",".join(f"127.0.0.1:{port}" for port in ports)
+    urls = {
+        role: _with_places(url, both) for role, url in provision.role_urls(servers.primary.url, settings.var).items()
+    }
+    found = Arena(folder, settings, supervisor, servers, loop, {}, namespace, disk, urls)
+    found.clock_file.write_text("+0\n")
+    for program in programs(settings, urls, cluster=None):
+        _start(found, program)
+    wait(found.is_ready, "the API answers", QUOTED_S)
+    wait(found.is_quoted, "all symbols are quoted", QUOTED_S)
+    return found
+
+
+def _start(arena: Arena, program: Program) -> None:
+    """One of the system's processes, on a line of its own."""
+    inside = arena.namespace if program.name == NETWORK_NODE else None
+    ports = [server.cluster.port for server in sorted(arena.servers.both, key=lambda one: one.name)]
+    line = arena.loop.line(program.name, ports, inside.host if inside else "127.0.0.1")
+    arena.lines[program.name] = line
+    env = {**program.environment, "DATABASE_URL": _with_places(program.environment["DATABASE_URL"], line.places)}
+    command = program.command
+    if inside:
+        command = [shutil.which("ip") or "ip", "netns", "exec", inside.name, *command]
+    library = faketime_library()
+    if program.name == CLOCK_NODE and library:
+        env |= {
+            "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(arena.clock_file), "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1",
+        }  # fmt: skip
+    arena.add_process(program.name, command, env)
+
+
+def settled(arena: Arena, timeout_s: float) -> bool:
+    """Wait until every enabled symbol is quoted; False after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not arena.is_quoted():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,155 @@
+"""`manage.py chaos`: see the package `chaos` and docs/chaos.md."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from django.core.management.base import CommandParser
+from rich.markup import escape
+from rich.table import Table
+
+from chaos import report
+from chaos.faults import FAULTS, Fault, by_name
+from chaos.run import Bout, run
+from chaos.schedule import schedule
+from mmproject.cli import Command as BaseCommand
+from mmproject.cli import add_json_option
+from mmproject.conf import conf
+from mmproject.errors import UsageError
+from mmproject.scratch import interruptible
+
+BOUT_MINUTES: Final = 10.0
+MINUTES_MAX: Final = 24 * 60.0
+
+
+class Command(BaseCommand):
+    help = "Break a scratch cluster on purpose, and check every invariant throughout."
+    epilog = (
+        "A cluster of its own is made (two PostgreSQL servers, nodes, worker, beat, Daphne), loaded with orders by\n"
+        "clients that keep their own record, and broken by a schedule that follows from the seed. `verify` judges it\n"
+        "each second and at the end. Long runs are bouts of ten minutes, each on a new cluster with the next seed.\n\n"
+        "Exit 0: every fault and every condition that must come about happened, and everything held. Exit 1 otherwise,\n"
+        "with the seed and the command that repeats the bout. The running system, if there is one, is not touched.\n\n"
+        "examples:\n"
+        "  manage.py chaos --list\n"
+        "  manage.py chaos --minutes 10 --seed 7 --report build/chaos\n"
+        "  manage.py chaos --minutes 1 --only node_stop,failover"
+    )
+    needs_database = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--minutes", type=float, default=BOUT_MINUTES, help=f"in all ({BOUT_MINUTES:g})")
+        parser.add_argument("--seed", type=int, default=1, help="of the first bout; the others count up (1)")
+        parser.add_argument("--bout", type=float, default=BOUT_MINUTES, metavar="MINUTES", help="at most, of each bout")
+        parser.add_argument("--only", metavar="FAULTS", help="these faults, separated by commas")
+        parser.add_argument("--without", metavar="FAULTS", help="all but these")
+        parser.add_argument("--symbols", type=int, default=10, help="to be quoted (10)")
+        parser.add_argument("--report", type=Path, metavar="FOLDER", help="write JSON, an HTML page and the logs there")
+        parser.add_argument("--list", action="store_true", help="name the faults, a line each, and break nothing")
+        parser.add_argument("--plan", action="store_true", help="print the schedule, and break nothing")
+        add_json_option(parser, "bouts, counts, gaps and verdicts")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["list"]:
+            for fault in FAULTS:
+                self.stdout.write(f"{fault.number:>2}  {fault.name:<24}{fault.what}")
+            return
+        faults = _chosen(options["only"], options["without"])
+        lengths = _lengths(options["minutes"], options["bout"])
+        if not 1 <= options["symbols"] <= 1000:
+            raise UsageError(f"--symbols must be from 1 to 1000, not {options['symbols']}")
+        if options["plan"]:
+            self._plan(faults, options["seed"], lengths)
+            return
+        bouts = []
+        with interruptible():
+            for number, minutes in enumerate(lengths):
+                bouts.append(self._bout(faults, options["seed"] + number, minutes, options))
+        document = report.document(bouts)
+        if options["report"]:
+            report.write(document, options["report"])
+        if options["json"]:
+            self.emit(document)
+        else:
+            self._show(document)
+        if not document["ok"]:
+            sys.exit(1)
+
+    def _bout(self, faults: list[Fault], seed: int, minutes: float, options: dict[str, Any]) -> Bout:
+        began, console = time.monotonic(), self.progress_console
+        console.print(f"[bold]bout with seed {seed}[/], {minutes:g} minutes, {len(faults)} kinds of faults")
+
+        def say(who: str, what: str) -> None:
+            console.print(f"{time.monotonic() - began:7.1f}  {escape(who):<24} {escape(what)}", soft_wrap=True)
+
+        folder = options["report"] / f"seed-{seed}" if options["report"] else None
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        bout = run(
+            conf, faults, seed=seed, seconds=minutes * 60, symbols=options["symbols"], folder=folder, say=say
+        )  # fmt: skip
+        for text in (*bout.broken, *bout.invalid):
+            console.print(f"[bold red]{escape(text)}[/]", soft_wrap=True)
+        if not bout.ok:
+            only = f" --only {options['only']}" if options["only"] else ""
+            without = f" --without {options['without']}" if options["without"] else ""
+            console.print(
+                f"to repeat: manage.py chaos --minutes {minutes:g} --seed {seed}{only}{without}", soft_wrap=True
+            )
+        return bout
+
+    def _plan(self, faults: list[Fault], seed: int, lengths: list[float]) -> None:
+        for number, minutes in enumerate(lengths):
+            for entry in schedule(faults, seed + number, minutes * 60):
+                on = f" on {entry.node}" if entry.node else ""
+                self.stdout.write(
+                    f"{seed + number}  {entry.at_s:7.1f} s  {entry.fault.name}{on}, {entry.seconds:.1f} s"
+                )
+
+    def _show(self, document: dict[str, Any]) -> None:
+        table = Table(box=None, pad_edge=False)
+        for title in ("fault", "times", "gaps", "p50 ms", "p99 ms", "max ms", "requoted", "p50 ms", "p99 ms", "max ms"):
+            table.add_column(title, justify="left" if title == "fault" else "right")
+        for row in report.fault_rows(document):
+            table.add_row(*map(str, row))
+        self.console.print(table)
+        for name, count in document["sometimes"].items():
+            self.console.print(f"{count:>8}  {name.replace('_', ' ')}")
+        orders = document["orders"]
+        self.console.print(
+            f"{orders['acknowledged']} answers acknowledged, {document['snapshots']['verified']} snapshots verified,"
+            f" {len(document['violations'])} violations"
+        )
+        self.console.print("ok" if document["ok"] else "NOT ok", style="bold green" if document["ok"] else "bold red")
+
+
+def _names(text: str | None) -> list[Fault]:
+    found = []
+    for name in (text or "").split(","):
+        if name.strip():
+            fault = by_name(name.strip())
+            if fault is None:
+                raise UsageError(f"no fault is called {name.strip()!r}; `manage.py chaos --list` names them")
+            found.append(fault)
+    return found
+
+
+def _chosen(only: str | None, without: str | None) -> list[Fault]:
+    left_out = _names(without)
+    chosen = [fault for fault in (_names(only) or FAULTS) if fault not in left_out]
+    if not chosen:
+        raise UsageError("no fault is left to happen")
+    return chosen
+
+
+def _lengths(minutes: float, bout: float) -> list[float]:
+    """Of each bout, in minutes: as many whole ones as fit, and the rest with the last."""
+    if not 0.5 <= minutes <= MINUTES_MAX:
+        raise UsageError(f"--minutes must be from 0.5 to {MINUTES_MAX:g}, not {minutes:g}")
+    if not 0.5 <= bout <= 60:
+        raise UsageError(f"--bout must be from 0.5 to 60, not {bout:g}")
+    count = max(1, round(minutes / bout))
+    return [minutes / count] * count

@@ -1,0 +1,204 @@
+"""A TCP proxy of ours between a process and a server, with the faults of a network: nothing else is in the way.
+
+All proxies of a run live in one event loop in a thread of its own; whoever causes a fault does it from another thread,
+so each fault is a plain attribute or a call that is handed over to the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+CHUNK: Final = 65_536
+POLL_S: Final = 0.02  # how soon a healed direction goes on
+LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # closing sends RST
+
+Direction = Literal["up", "down"]  # to the server, to the client
+Moment = Literal["before", "after_request", "after_answer"]
+
+
+@dataclass
+class Cut:
+    """Reset the connection around the next request that contains `pattern`.
+
+    before: the server never sees it. after_request: it does, and the client sees no answer. after_answer: it has
+    answered, so what the request committed is committed, and the client sees no answer either.
+    """
+
+    pattern: bytes
+    moment: Moment
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Proxy:
+    """Listens on `host` for one client process and hands its connections on to `target`, a port of 127.0.0.1."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, target: int, host: str = "127.0.0.1") -> None:
+        self._loop = loop
+        self.target = target
+        self.closed: set[Direction] = set()  # nothing passes this way; it waits, as unacknowledged data does
+        self.latency_s = 0.0  # added to each chunk, each way
+        self.bytes_per_s = 0.0  # 0: no limit
+        self.refuses = False  # new connections are reset
+        self.cut: Cut | None = None
+        self.passed = 0  # bytes
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = self._call(self._listen(host))
+        self.host, self.port = self._server.sockets[0].getsockname()[:2]
+
+    def _call(self, work: object) -> asyncio.Server:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type,no-any-return]
+
+    async def _listen(self, host: str) -> asyncio.Server:
+        return await asyncio.start_server(self._accepted, host, 0)
+
+    def reset(self) -> None:
+        """Reset every connection now."""
+        self._loop.call_soon_threadsafe(lambda: [_reset(writer) for writer in list(self._writers)])
+
+    def heal(self) -> None:
+        """No fault from here on."""
+        self.closed.clear()
+        self.latency_s = self.bytes_per_s = 0.0
+        self.refuses = False
+        self.cut = None
+
+    def close(self) -> None:
+        """Listen no more, and reset what is connected."""
+        self._loop.call_soon_threadsafe(self._server.close)
+        self.reset()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            _reset(writer)
+            return
+        # A server that is cut off answers no SYN either: the client's connection waits.
+        while self.closed:
+            await asyncio.sleep(POLL_S)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            _reset(writer)
+            return
+        pair = {writer, far_writer}
+        self._writers |= pair
+        answered = asyncio.Event()
+        try:
+            await asyncio.gather(
+                self._pump(reader, far_writer, writer, "up", answered),
+                self._pump(far_reader, writer, far_writer, "down", answered),
+            )
+        except (OSError, EOFError):
+            pass
+        finally:
+            for one in pair:
+                _reset(one)
+            self._writers -= pair
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        other: asyncio.StreamWriter,
+        direction: Direction,
+        answered: asyncio.Event,
+    ) -> None:
+        """Pass on until one side ends; raises EOFError then, and OSError for a reset."""
+        while data := await reader.read(CHUNK):
+            while direction in self.closed:
+                await asyncio.sleep(POLL_S)
+            if self.latency_s:
+                await asyncio.sleep(self.latency_s)
+            if self.bytes_per_s:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
+            self.passed += len(data)
+            if direction == "down":
+                if answered.is_set():
+                    raise ConnectionResetError  # the answer to the cut request: held back
+                writer.write(data)
+            else:
+                cut = self.cut
+                if cut is not None and cut.pattern in data:
+                    self.cut = None
+                    if cut.moment == "before":
+                        cut.done.set()
+                        raise ConnectionResetError
+                    if cut.moment == "after_answer":
+                        answered.set()
+                        self._loop.call_later(1.0, cut.done.set)
+                    writer.write(data)
+                    if cut.moment == "after_request":
+                        await writer.drain()
+                        _reset(other)
+                        await asyncio.sleep(0.2)  # for the server to have read it
+                        cut.done.set()
+                        raise ConnectionResetError
+                    continue
+                writer.write(data)
+            await writer.drain()
+        raise EOFError
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    found: socket.socket | None = writer.get_extra_info("socket")
+    if found is not None and not writer.transport.is_closing():
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    writer.transport.abort()
+
+
+@dataclass
+class Line:
+    """A client process's ways to all servers: a fault on the line is one on each of them."""
+
+    name: str
+    proxies: list[Proxy]
+
+    @property
+    def places(self) -> str:
+        """host:port of each, as a URL has them."""
+        return ",".join(f"{proxy.host}:{proxy.port}" for proxy in self.proxies)
+
+    def each(self, do: Callable[[Proxy], object]) -> None:
+        for proxy in self.proxies:
+            do(proxy)
+
+    def close_way(self, *directions: Direction) -> None:
+        self.each(lambda proxy: proxy.closed.update(directions))
+
+    def heal(self) -> None:
+        self.each(Proxy.heal)
+
+    def reset(self) -> None:
+        self.each(Proxy.reset)
+
+    def cut(self, pattern: bytes, moment: Moment) -> Cut:
+        """The next such request, on whichever way it goes."""
+        cut = Cut(pattern, moment)
+
+        def arm(proxy: Proxy) -> None:
+            proxy.cut = cut
+
+        self.each(arm)
+        return cut
+
+
+class Loop:
+    """The event loop of all proxies, in a thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="proxies", daemon=True)
+        self._thread.start()
+
+    def line(self, name: str, targets: list[int], host: str = "127.0.0.1") -> Line:
+        return Line(name, [Proxy(self.loop, target, host) for target in targets])
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)

@@ -1,0 +1,284 @@
+"""One bout: a cluster is made, loaded, broken by the schedule, healed and judged."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from chaos import watch
+from chaos.arena import Arena, arena, settled
+from chaos.faults import Broken, Fault, Occasion
+from chaos.load import Client, Record
+from chaos.processes import Tell
+from chaos.schedule import Entry, schedule
+from chaos.servers import NotThere
+from chaos.watch import Watch
+from mmproject.conf import Conf
+from mmproject.errors import UsageError
+
+CLIENTS: Final = 4
+PAUSE_S: Final = 0.03  # mean, of each client between two orders
+SETTLE_S: Final = 60.0
+VERIFY_S: Final = 300.0
+AFTERMATH_S: Final = 8.0  # a fault's gaps are looked for until so long after it was healed
+JOIN_S: Final = 240.0
+
+# What has to have happened at least once, or the run has shown too little.
+SOMETIMES: Final = {
+    "takeovers": "a node's symbols were taken over when it was lost",
+    "fenced_writes_refused": "a write that came too late was refused by the fence",
+    "duplicates_answered": "an order that had been answered was sent again, and answered the same",
+    "serialization_retries": "a command lost a deadlock or a serialization conflict, and was run again",
+    "unknown_outcomes_resolved": "an order whose answer was lost was asked about, and settled",
+}
+
+
+@dataclass
+class Bout:
+    """What came of it. `reasons` says why it is not ok, or invalid; empty when it is fine."""
+
+    seed: int
+    seconds: float
+    faults: tuple[Fault, ...]
+    planned: list[Entry]
+    timeline: list[dict[str, Any]] = field(default_factory=list)
+    occasions: list[Occasion] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    sometimes: dict[str, int] = field(default_factory=dict)
+    gap_seconds: dict[str, list[float]] = field(default_factory=dict)  # by fault
+    takeover_seconds: dict[str, list[float]] = field(default_factory=dict)
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    tenures: list[dict[str, Any]] = field(default_factory=list)
+    orders: dict[str, Any] = field(default_factory=dict)
+    snapshots: dict[str, int] = field(default_factory=dict)
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # what did not hold
+    invalid: list[str] = field(default_factory=list)  # what did not happen
+    began_at: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken and not self.invalid
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok, "seed": self.seed, "minutes": round(self.seconds / 60, 2), "began_at": self.began_at,
+            "took_s": round(self.took_s, 1), "broken": self.broken, "invalid": self.invalid, "faults": self.counts,
+            "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots,
+            "violations": self.violations, "gaps_by_fault": _spread(self.gap_seconds),
+            "takeovers_by_fault": _spread(self.takeover_seconds), "gaps": self.gaps, "tenures": self.tenures,
+            "occasions": [_occasion(one, self.began_at) for one in self.occasions], "timeline": self.timeline,
+        }  # fmt: skip
+
+
+def _spread(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    return {name: watch.spread(values) for name, values in seconds.items()}
+
+
+def _occasion(one: Occasion, began_at: float) -> dict[str, Any]:
+    return {
+        "fault": one.fault.name, "number": one.fault.number, "node": one.node, "planned_at_s": round(one.at_s, 2),
+        "began_s": round(one.began_at - began_at, 2), "ended_s": round(one.ended_at - began_at, 2),
+        "error": one.error, "details": one.details,
+    }  # fmt: skip
+
+
+def run(
+    settings: Conf, faults: Sequence[Fault], *, seed: int, seconds: float, symbols: int, folder: Path | None, say: Tell
+) -> Bout:
+    """Raises UsageError when a fault can't be had here, NotThere when the cluster does not come up."""
+    bout = Bout(seed, seconds, tuple(faults), schedule(faults, seed, seconds))
+    began = time.monotonic()
+
+    def tell(who: str, what: str) -> None:
+        bout.timeline.append({"s": round(time.time() - (bout.began_at or time.time()), 2), "who": who, "what": what})
+        say(who, what)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="mm-chaos-record-") as scratch,
+        arena(settings, tell, symbols=symbols, seed=seed, keep=folder) as found,
+    ):
+        missing = [f"{fault.name}: {why}" for fault in faults if (why := fault.needs(found))]
+        if missing:
+            raise UsageError(f"not to be had here, leave out with --without: {'; '.join(missing)}")
+        _bout(bout, found, (folder or Path(scratch)) / "acknowledged.jsonl", tell)
+    bout.took_s = time.monotonic() - began
+    return bout
+
+
+def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
+    bout.began_at = time.time()
+    record, enough, stop = Record(path), threading.Event(), threading.Event()
+    tag = f"c{bout.seed}-{time.time_ns()}"
+    clients = [Client(number, found.client(), record, enough, tag, pause_s=PAUSE_S) for number in range(CLIENTS)]
+    judge = Watch(found)
+    judge.start()
+    for client in clients:
+        client.start()
+    try:
+        _break(bout, found, record, stop, tell)
+        tell("chaos", "all is healed")
+        if not settled(found, SETTLE_S):
+            bout.broken.append(f"not all enabled symbols are quoted {SETTLE_S:g} s after the last fault")
+        if not any(client.is_alive() for client in clients):
+            bout.broken.append("no client was left to send orders")
+    finally:
+        stop.set()
+        enough.set()
+        for client in clients:
+            client.join(JOIN_S)
+        judge.close()
+        record.close()
+    _judge(bout, found, record, clients, judge, tell)
+
+
+def _break(bout: Bout, found: Arena, record: Record, stop: threading.Event, tell: Tell) -> None:
+    """Follow the schedule; returns when its last fault is healed and the time is over."""
+    threads = []
+    end = bout.began_at + bout.seconds
+    try:
+        for entry in bout.planned:
+            one = Occasion(entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, stop, tell)
+            time.sleep(max(0.0, bout.began_at + entry.at_s - time.time()))
+            _await_free(one, bout.occasions)
+            bout.occasions.append(one)
+            thread = threading.Thread(target=_happen, args=(one,), name=entry.fault.name, daemon=True)
+            thread.start()
+            threads.append(thread)
+        time.sleep(max(0.0, end - time.time()))
+    finally:
+        for thread in threads:
+            thread.join(JOIN_S)
+        for one in bout.occasions:
+            if not one.ended_at:
+                one.error, one.ended_at = "did not end", time.time()
+            if one.error:
+                bout.broken.append(f"{one.fault.name} at {one.began_at - bout.began_at:.1f} s: {one.error}")
+
+
+def _await_free(one: Occasion, before: list[Occasion]) -> None:
+    """What heals more slowly than was planned is waited for: two faults of the same thing would not be two faults."""
+    mine = {one.node if touched == "node" else touched for touched in one.fault.touches}
+    for other in before:
+        theirs = {other.node if touched == "node" else touched for touched in other.fault.touches}
+        while mine & theirs and not other.ended_at:
+            time.sleep(0.05)
+
+
+def _happen(one: Occasion) -> None:
+    one.began_at = time.time()
+    one.tell(one.fault.name, f"begins{f' on {one.node}' if one.node else ''} ({one.seconds:.1f} s)")
+    try:
+        if one.node:
+            one.symbols = _held(one)
+        one.fault.act(one)
+    except (Broken, NotThere) as error:
+        one.error = str(error)
+    except Exception as error:  # noqa: BLE001 - a fault that fails is a finding, whatever it raised
+        one.error = f"{type(error).__name__}: {error}"
+    finally:
+        one.ended_at = time.time()
+        one.tell(one.fault.name, one.error or f"healed {one.details or ''}".strip())
+
+
+def _held(one: Occasion) -> list[str]:
+    try:
+        return [row[0] for row in one.rows("SELECT symbol FROM authority_lease_in_force WHERE node = %s", one.node)]
+    except psycopg.Error:
+        return []
+
+
+# --- The verdict ----------------------------------------------------------------------------------------------------
+
+
+def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judge: Watch, tell: Tell) -> None:
+    tell("chaos", "judging")
+    bout.counts = {fault.name: 0 for fault in bout.faults}
+    for one in bout.occasions:
+        bout.counts[one.fault.name] += 1
+    bout.invalid += [f"{name} did not happen" for name, count in bout.counts.items() if not count]
+    bout.snapshots = {
+        "verified": judge.snapshots, "no_server": judge.unreachable, "longest_ms": judge.longest_ms,
+    }  # fmt: skip
+    bout.violations = judge.violations
+    bout.broken += sorted({f"{one['id']} {one['name']} while it ran" for one in judge.violations})
+    bout.broken += [f"verify failed: {error}" for error in judge.errors[:5]]
+    _orders(bout, record, clients)
+    with found.connect() as connection:
+        bout.sometimes |= watch.counted(connection, found.folder / "log")
+        _gaps(bout, watch.versions(connection, bout.began_at - 1))
+        _tenures(bout, connection)
+    bout.invalid += [f"never: {what}" for name, what in SOMETIMES.items() if not bout.sometimes.get(name)]
+    _verify(bout, found, record)
+
+
+def _orders(bout: Bout, record: Record, clients: list[Client]) -> None:
+    wrong = [text for client in clients for text in client.tally.wrong]
+    stuck = [client.name for client in clients if client.is_alive()]
+    bout.orders = {
+        "acknowledged": record.acknowledged,
+        "sent_again": sum(client.tally.repeated for client in clients),
+        "unknown_at_first": sum(client.tally.unknown for client in clients),
+        "of_those_had_happened": sum(client.tally.unknown_happened for client in clients),
+        "longest_wait_s": round(max(client.tally.longest_wait_s for client in clients), 2),
+    }
+    bout.sometimes |= {
+        "duplicates_answered": bout.orders["sent_again"],
+        "unknown_outcomes_resolved": bout.orders["unknown_at_first"] - sum("no outcome" in text for text in wrong),
+    }
+    bout.broken += [f"a client: {text}" for text in wrong[:10]]
+    bout.broken += [f"{name} did not end" for name in stuck]
+
+
+def _gaps(bout: Bout, found: list[watch.Version]) -> None:
+    all_gaps = watch.gaps(found)
+    bout.gaps = [
+        {"symbol": gap.symbol, "began_s": round(gap.began_at - bout.began_at, 2), "seconds": round(gap.seconds, 3)}
+        for gap in all_gaps
+    ]
+    near: dict[str, list[float]] = defaultdict(list)
+    taken: dict[str, list[float]] = defaultdict(list)
+    for one in bout.occasions:
+        near[one.fault.name] += [
+            gap.seconds for gap in all_gaps if gap.began_at < one.ended_at + AFTERMATH_S and gap.ended_at > one.began_at
+        ]
+        if one.symbols:
+            taken[one.fault.name] += watch.taken_over(found, one.symbols, one.began_at)
+    bout.gap_seconds, bout.takeover_seconds = dict(near), dict(taken)
+
+
+def _tenures(bout: Bout, connection: psycopg.Connection[Any]) -> None:
+    rows = connection.execute(
+        "SELECT symbol, node, epoch, extract(epoch FROM granted_at)::float8, extract(epoch FROM ended_at)::float8, reason"
+        " FROM authority_tenure ORDER BY symbol, epoch"
+    ).fetchall()
+    bout.tenures = [
+        {
+            "symbol": symbol, "node": node, "epoch": epoch, "from_s": round(granted - bout.began_at, 2),
+            "to_s": None if ended is None else round(ended - bout.began_at, 2), "reason": reason,
+        }
+        for symbol, node, epoch, granted, ended, reason in rows
+    ]  # fmt: skip
+
+
+def _verify(bout: Bout, found: Arena, record: Record) -> None:
+    """Everything of section 9 once more, with the clients' record, by the command that anyone would use."""
+    done = found.manage("verify", "--acknowledged", str(record.path), "--json", timeout_s=VERIFY_S)
+    if not done.stdout:
+        bout.broken.append(f"verify: {done.stderr.strip()[:300]}")
+        return
+    report = json.loads(done.stdout)
+    bad = [one for one in report["invariants"] if not one["ok"]]
+    bout.violations += [{"at": time.time(), **one} for one in bad]
+    bout.broken += [f"{one['id']} {one['name']} at the end" for one in bad]
+    bout.snapshots["checked_at_the_end"] = sum(one["checked"] for one in report["invariants"])

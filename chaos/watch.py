@@ -1,0 +1,186 @@
+"""Judging a run: every invariant in one snapshot each second, what must have happened, and the quotes' gaps."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from chaos.arena import Arena
+from mmproject.invariants import INVARIANTS
+from mmproject.verify import Report, verify
+
+EVERY_S: Final = 1.0
+# I10 needs the clients' record and is judged at the end.
+WHILE_RUNNING: Final = tuple(one.id for one in INVARIANTS if one.id != "I10")
+
+
+@dataclass
+class Watch:
+    """Verifies each second, as long as there is a server, from a thread of its own."""
+
+    arena: Arena
+    snapshots: int = 0
+    unreachable: int = 0  # times when there was no server to ask
+    longest_ms: int = 0
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Judge no more."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(120)
+
+    def _run(self) -> None:
+        connection: psycopg.Connection[Any] | None = None
+        while not self._stop.is_set():
+            due = time.monotonic() + EVERY_S
+            try:
+                if connection is None:
+                    connection = self.arena.connect()
+                self._judge(verify(connection, only=WHILE_RUNNING))
+            except psycopg.Error as error:
+                if connection is not None:
+                    connection.close()
+                connection = None
+                # Gone, going or coming: class 08, 53 and 57, or no state at all. Anything else is ours.
+                if error.sqlstate is None or error.sqlstate[:2] in ("08", "53", "57", "58"):
+                    self.unreachable += 1
+                else:
+                    self.errors.append(f"{error.sqlstate}: {error}".strip())
+            self._stop.wait(max(0.0, due - time.monotonic()))
+        if connection is not None:
+            connection.close()
+
+    def _judge(self, report: Report) -> None:
+        self.snapshots += 1
+        self.longest_ms = max(self.longest_ms, report.took_ms)
+        for verdict in report.verdicts:
+            if not verdict.ok:
+                self.violations.append({"at": time.time(), **verdict.as_json()})
+
+
+# --- Gaps -------------------------------------------------------------------------------------------------------
+
+_VERSIONS: Final = """
+    SELECT symbol, extract(epoch FROM published_at)::float8, extract(epoch FROM valid_until)::float8, withdrawn_reason,
+           node, incarnation::text
+      FROM exchange_quoteversion WHERE published_at > to_timestamp(%s) ORDER BY symbol, version
+"""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A quote, or a withdrawal (then it is never live). Unix seconds."""
+
+    symbol: str
+    at: float
+    until: float
+    withdrawn: str | None
+    node: str
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time in which an enabled symbol had no live quote."""
+
+    symbol: str
+    began_at: float
+    ended_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_at - self.began_at
+
+
+def versions(connection: psycopg.Connection[Any], since: float) -> list[Version]:
+    """All since then, by symbol and in order."""
+    return [
+        Version(symbol, at, until or at, withdrawn, node, incarnation)
+        for symbol, at, until, withdrawn, node, incarnation in connection.execute(_VERSIONS, [since]).fetchall()
+    ]
+
+
+def gaps(found: Iterable[Version]) -> list[Gap]:
+    """Between two quotes of a symbol: from the end of the one (replaced, withdrawn, lapsed) to the next.
+
+    What an operator turned off is no gap.
+    """
+    result = []
+    by_symbol: dict[str, list[Version]] = defaultdict(list)
+    for version in found:
+        by_symbol[version.symbol].append(version)
+    for symbol, each in by_symbol.items():
+        live_until, disabled = each[0].at, False
+        for version in each:
+            if version.withdrawn is not None:
+                live_until = min(live_until, version.at)
+                disabled |= version.withdrawn == "quoting_disabled"
+                continue
+            if version.at > live_until and not disabled:
+                result.append(Gap(symbol, live_until, version.at))
+            live_until, disabled = version.until, False
+    return result
+
+
+def taken_over(found: Iterable[Version], symbols: Iterable[str], since: float) -> list[float]:
+    """For each of these symbols: seconds from then to the first quote by another node or incarnation than before."""
+    wanted = set(symbols)
+    last: dict[str, str] = {}
+    result: dict[str, float] = {}
+    for version in found:
+        if version.symbol not in wanted or version.withdrawn is not None:
+            continue
+        if version.at <= since:
+            last[version.symbol] = version.incarnation
+        elif version.symbol not in result and version.incarnation != last.get(version.symbol):
+            result[version.symbol] = version.at - since
+    return list(result.values())
+
+
+# --- What must have happened --------------------------------------------------------------------------------------
+
+_COUNTS: Final = {
+    "takeovers": "SELECT count(*) FROM authority_tenure WHERE reason IN ('expired', 'session_lost')",
+    "fenced_writes_refused": "SELECT count(*) FROM journal_activity WHERE kind = 'refused'",
+}
+_LOST_RACES: Final = re.compile(rb"could not serialize access|deadlock detected")
+
+
+def counted(connection: psycopg.Connection[Any], logs: Path) -> dict[str, int]:
+    """How often each of the database's `sometimes` came about."""
+    result = {}
+    for name, query in _COUNTS.items():
+        row = connection.execute(query.encode()).fetchone()
+        result[name] = int(row[0]) if row else 0
+    result["serialization_retries"] = sum(
+        len(_LOST_RACES.findall(path.read_bytes())) for path in logs.glob("postgres_*.log")
+    )
+    return result
+
+
+def spread(values: Iterable[float]) -> dict[str, float | int]:
+    """count, p50, p99 and max, in milliseconds."""
+    ordered = sorted(values)
+    if not ordered:
+        return {"count": 0}
+
+    def at(share: float) -> int:
+        return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+    return {"count": len(ordered), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": round(1000 * ordered[-1])}
