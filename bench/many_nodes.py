@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from mmproject import logs
@@ -13,7 +14,17 @@ from nodeagent.agent import Agent, NodeOptions
 
 async def run(names: list[str]) -> None:
     url = connect_url("node")
-    await asyncio.gather(*(Agent(NodeOptions.of(name, url, conf)).run() for name in names))
+    agents = [Agent(NodeOptions.of(name, url, conf)) for name in names]
+    running = [asyncio.create_task(agent.run()) for agent in agents]
+    await asyncio.sleep(0)  # each has taken the signals for itself; they are for all of them
+
+    def stop() -> None:
+        for agent in agents:
+            agent.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await asyncio.gather(*running)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A scratch cluster that may be broken: two database servers, the system's own processes, and proxies between them.
 
-The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers, through
-proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only), one
-under a clock that can be set wrong (libfaketime). All of it lies in a temporary folder and ends with this process.
+The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers,
+through proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only),
+one under a clock that can be set wrong (libfaketime). All of it lies in a temporary folder and ends with this process.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def has_namespaces() -> bool:
 
 
 class Disk:
-    """The primary's first data folder lies on a small file system of its own, in memory, that can be filled (root only)."""
+    """A small file system in memory for the first server's data, that can be filled (root only)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,6 +168,10 @@ class Arena:
     def connect(self, role: Role = "admin") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection in autocommit to the server that can write. Raises psycopg.OperationalError."""
         return provision.connect(self.urls[role])
+
+    def primary_url(self, role: Role) -> str:
+        """Of the server that can write, and no other."""
+        return _with_places(self.urls[role], f"127.0.0.1:{self.servers.primary.cluster.port}")
 
     def operator(self) -> dict[str, str]:
         credentials: dict[str, str] = json.loads((self.settings.var / "operator.json").read_text())

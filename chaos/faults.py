@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 
 from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, faketime_library
-from chaos.load import Client, Record, terms_of
+from chaos.load import Client, Record, Terms, terms_of
 from chaos.proxy import Moment
 from mmproject.provision import LOGINS, ROLE_LIMITS
 
@@ -70,9 +70,15 @@ class Occasion:
     details: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     symbols: list[str] = field(default_factory=list)  # that the node held when it began
+    healed: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
+
+    @property
+    def touches(self) -> set[str]:
+        """What it breaks; two that share something do not overlap."""
+        return {self.node if touched == "node" and self.node else touched for touched in self.fault.touches}
 
     def wait(self, seconds: float | None = None) -> None:
         """For the fault to last; cut short at the run's end."""
@@ -277,11 +283,11 @@ def listeners_lost(it: Occasion) -> None:
     end, ended, forged = time.monotonic() + it.seconds, 0, 0
     listening = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND pid <> pg_backend_pid() AND usename IN ('mm_node', 'mm_console') AND query ILIKE 'listen%'"
+        " AND (application_name = 'mm-node ' || %s OR usename = 'mm_console' AND query ILIKE '%%listen%%')"
     )
     while time.monotonic() < end and not it.stop.is_set():
         with suppress(psycopg.Error):
-            ended += it.rows(listening)[0][0]
+            ended += it.rows(listening, it.dice.choice(it.arena.nodes))[0][0]
             for channel in ("mm_market", "mm_authority"):
                 for payload in ("", "NOSUCH", ",,,", "\u2603" * 500, "x" * 7000, "'; DROP TABLE ledger_fill; --"):
                     it.rows("SELECT pg_notify(%s, %s)", channel, payload)
@@ -360,17 +366,22 @@ def disk_full(it: Occasion) -> None:
 def connections_taken(it: Occasion) -> None:
     """Every ordinary connection is taken. A node is killed meanwhile: its successor gets in on a reserved one."""
     taken: list[psycopg.Connection[Any]] = []
-    end = time.monotonic() + it.seconds
     with it.arena.connect() as admin, ExitStack() as stack:
-        stack.callback(lambda: [connection.close() for connection in taken])
+
+        @stack.callback
+        def _free() -> None:
+            for connection in taken:
+                connection.close()
+
+        url = it.arena.primary_url("console")
 
         def take() -> None:
             with suppress(psycopg.OperationalError):
-                while True:
-                    taken.append(psycopg.connect(it.arena.urls["console"], target_session_attrs="any"))
+                while not it.stop.is_set():
+                    taken.append(psycopg.connect(url))
 
         take()
-        before = it.process.starts
+        before, end = it.process.starts, time.monotonic() + it.seconds
         it.process.signal(signal.SIGKILL)
         while time.monotonic() < end and not it.stop.is_set():
             take()
@@ -441,13 +452,25 @@ def deadlock(it: Occasion) -> None:
 # --- Orders, fills and steps ----------------------------------------------------------------------------------------
 
 
+def _terms(it: Occasion, symbol: str) -> list[Terms]:
+    """The symbol's, as the API tells them once it answers."""
+    found: list[Terms] = []
+
+    def asked() -> bool:
+        with it.arena.client() as http, suppress(httpx.HTTPStatusError):
+            found[:] = [one for one in terms_of(http) if one.symbol == symbol]
+        return bool(found)
+
+    it.eventually(asked, "the API answers", 3 * BACK_S)
+    return found
+
+
 def hot_symbol(it: Occasion) -> None:
     """32 clients send orders for one symbol as fast as they can."""
     symbol = it.symbol()
     enough = threading.Event()
     clients = []
-    with it.arena.client() as http:
-        terms = [one for one in terms_of(http) if one.symbol == symbol]
+    terms = _terms(it, symbol)
     for number in range(32):
         tag = f"hot{it.seed}-{time.time_ns()}"
         clients.append(Client(number, it.arena.client(), it.record, enough, tag, terms=terms))
@@ -465,11 +488,11 @@ def hot_symbol(it: Occasion) -> None:
 def same_order(it: Occasion) -> None:
     """One order is sent 50 times at once: one effect, one answer."""
     symbol = it.symbol()
+    side, lot = it.dice.choice(["buy", "sell"]), format(_terms(it, symbol)[0].lot, "f")
     with it.arena.client() as http:
-        terms = next(one for one in terms_of(http) if one.symbol == symbol)
         order = {
-            "client_order_id": f"same{it.seed}-{time.time_ns()}", "symbol": symbol, "side": it.dice.choice(["buy", "sell"]),
-            "type": "market", "time_in_force": "IOC", "quantity": format(terms.lot, "f"),
+            "client_order_id": f"same{it.seed}-{time.time_ns()}", "symbol": symbol, "side": side,
+            "type": "market", "time_in_force": "IOC", "quantity": lot,
         }  # fmt: skip
 
         def send(_number: int) -> dict[str, Any] | None:
@@ -564,22 +587,23 @@ def daphne_killed_in_toggle(it: Occasion) -> None:
     audit = "SELECT count(*) FROM journal_audit WHERE target = %s AND reason = %s"
     for number in range(3):
         reason = f"chaos {it.seed} {number} {time.time_ns()}"
+        body = {"enabled": number % 2 == 1, "reason": reason}
         with it.arena.client() as http, ThreadPoolExecutor(1) as pool:
             it.eventually(it.arena.is_ready, "the API answers", 2 * BACK_S)
-            sent = pool.submit(
-                http.post, f"/api/v1/symbols/{symbol}/quoting", json={"enabled": number % 2 == 1, "reason": reason}
-            )
+            sent = pool.submit(http.post, f"/api/v1/symbols/{symbol}/quoting", json=body)
             time.sleep(it.dice.uniform(0, 0.03))
             killed += it.arena.supervisor["daphne"].signal(signal.SIGKILL)
             answer = None
             with suppress(httpx.TransportError):
                 answer = sent.result()
         if answer is not None and answer.status_code == 200:
-            it.eventually(
-                lambda reason=reason: it.rows(audit, symbol, reason) == [(1,)], "the toggle has its audit row"
-            )
+            it.eventually(partial(_is_there, it, audit, symbol, reason), "an answered toggle has its audit row")
     it.details |= {"symbol": symbol, "killed": killed}
     quoting_on(it, symbol)
+
+
+def _is_there(it: Occasion, count: str, *values: str) -> bool:
+    return it.rows(count, *values) == [(1,)]
 
 
 def quoting_on(it: Occasion, symbol: str) -> None:

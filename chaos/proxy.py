@@ -10,9 +10,9 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 CHUNK: Final = 65_536
 POLL_S: Final = 0.02  # how soon a healed direction goes on
@@ -52,15 +52,20 @@ class Proxy:
         self._server = self._call(self._listen(host))
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
-    def _call(self, work: object) -> asyncio.Server:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type,no-any-return]
+    def _call(self, work: Coroutine[Any, Any, asyncio.Server]) -> asyncio.Server:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self, host: str) -> asyncio.Server:
         return await asyncio.start_server(self._accepted, host, 0)
 
     def reset(self) -> None:
         """Reset every connection now."""
-        self._loop.call_soon_threadsafe(lambda: [_reset(writer) for writer in list(self._writers)])
+
+        def reset_all() -> None:
+            for writer in list(self._writers):
+                _reset(writer)
+
+        self._loop.call_soon_threadsafe(reset_all)
 
     def heal(self) -> None:
         """No fault from here on."""
@@ -79,8 +84,7 @@ class Proxy:
             _reset(writer)
             return
         # A server that is cut off answers no SYN either: the client's connection waits.
-        while self.closed:
-            await asyncio.sleep(POLL_S)
+        await self._while(lambda: bool(self.closed))
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
@@ -101,6 +105,12 @@ class Proxy:
                 _reset(one)
             self._writers -= pair
 
+    @staticmethod
+    async def _while(shut: Callable[[], bool]) -> None:
+        """Wait as long as it is. It is changed from another thread, so an asyncio.Event would not do."""
+        while shut():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -111,8 +121,7 @@ class Proxy:
     ) -> None:
         """Pass on until one side ends; raises EOFError then, and OSError for a reset."""
         while data := await reader.read(CHUNK):
-            while direction in self.closed:
-                await asyncio.sleep(POLL_S)
+            await self._while(lambda: direction in self.closed)
             if self.latency_s:
                 await asyncio.sleep(self.latency_s)
             if self.bytes_per_s:

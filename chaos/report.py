@@ -1,4 +1,4 @@
-"""The report of a run: one JSON document, and one HTML page that shows it as a picture, without anything from outside."""
+"""The report of a run: one JSON document, and one HTML page that shows it as a picture and needs nothing else."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _picture(bout: dict[str, Any]) -> dict[str, Any]:
     seconds = max(bout["minutes"] * 60, max((one["ended_s"] for one in bout["occasions"]), default=0.0))
 
     def x(at: float) -> float:
-        return round(LEFT + min(max(at, 0.0), seconds) / seconds * WIDTH, 1)
+        return float(round(LEFT + min(max(at, 0.0), seconds) / seconds * WIDTH, 1))
 
     faults = sorted({one["fault"] for one in bout["occasions"]})
     symbols = sorted({one["symbol"] for one in bout["tenures"]})
@@ -91,7 +91,8 @@ def _picture(bout: dict[str, Any]) -> dict[str, Any]:
         {
             "x": x(one["began_s"]), "y": rows[one["fault"]], "width": max(2.0, x(one["ended_s"]) - x(one["began_s"])),
             "kind": "failed" if one["error"] else "fault",
-            "title": f"{one['fault']} {one['node'] or ''} {one['began_s']:.1f}-{one['ended_s']:.1f} s {one['error'] or ''}",
+            "title": f"{one['fault']} {one['node'] or ''} {one['began_s']:.1f}-{one['ended_s']:.1f} s"
+            f" {one['error'] or ''}",
         }
         for one in bout["occasions"]
     ]  # fmt: skip

@@ -150,9 +150,10 @@ def _break(bout: Bout, found: Arena, record: Record, stop: threading.Event, tell
         for entry in bout.planned:
             one = Occasion(entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, stop, tell)
             time.sleep(max(0.0, bout.began_at + entry.at_s - time.time()))
-            _await_free(one, bout.occasions)
+            # What heals more slowly than was planned is waited for: two faults of one thing would not be two faults.
+            before = [other for other in bout.occasions if other.touches & one.touches]
             bout.occasions.append(one)
-            thread = threading.Thread(target=_happen, args=(one,), name=entry.fault.name, daemon=True)
+            thread = threading.Thread(target=_happen, args=(one, before), name=entry.fault.name, daemon=True)
             thread.start()
             threads.append(thread)
         time.sleep(max(0.0, end - time.time()))
@@ -166,16 +167,9 @@ def _break(bout: Bout, found: Arena, record: Record, stop: threading.Event, tell
                 bout.broken.append(f"{one.fault.name} at {one.began_at - bout.began_at:.1f} s: {one.error}")
 
 
-def _await_free(one: Occasion, before: list[Occasion]) -> None:
-    """What heals more slowly than was planned is waited for: two faults of the same thing would not be two faults."""
-    mine = {one.node if touched == "node" else touched for touched in one.fault.touches}
+def _happen(one: Occasion, before: list[Occasion]) -> None:
     for other in before:
-        theirs = {other.node if touched == "node" else touched for touched in other.fault.touches}
-        while mine & theirs and not other.ended_at:
-            time.sleep(0.05)
-
-
-def _happen(one: Occasion) -> None:
+        other.healed.wait()
     one.began_at = time.time()
     one.tell(one.fault.name, f"begins{f' on {one.node}' if one.node else ''} ({one.seconds:.1f} s)")
     try:
@@ -188,6 +182,7 @@ def _happen(one: Occasion) -> None:
         one.error = f"{type(error).__name__}: {error}"
     finally:
         one.ended_at = time.time()
+        one.healed.set()
         one.tell(one.fault.name, one.error or f"healed {one.details or ''}".strip())
 
 
@@ -259,8 +254,8 @@ def _gaps(bout: Bout, found: list[watch.Version]) -> None:
 
 def _tenures(bout: Bout, connection: psycopg.Connection[Any]) -> None:
     rows = connection.execute(
-        "SELECT symbol, node, epoch, extract(epoch FROM granted_at)::float8, extract(epoch FROM ended_at)::float8, reason"
-        " FROM authority_tenure ORDER BY symbol, epoch"
+        "SELECT symbol, node, epoch, extract(epoch FROM granted_at)::float8, extract(epoch FROM ended_at)::float8,"
+        " reason FROM authority_tenure ORDER BY symbol, epoch"
     ).fetchall()
     bout.tenures = [
         {

@@ -29,7 +29,7 @@ BASEBACKUP_S: Final = 120.0
 # Small, so that a disk that is full is full soon; connections few, so that they can all be taken.
 SETTINGS: Final = {
     "max_wal_size": "256MB",
-    "max_connections": "100",
+    "max_connections": "220",
     "wal_log_hints": "on",
     "hot_standby_feedback": "off",
     "wal_receiver_status_interval": "1s",
@@ -57,7 +57,7 @@ class Server:
         return self.cluster.url()
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """The admin's connection in autocommit, whether or not the server can write. Raises psycopg.OperationalError."""
+        """The admin's, in autocommit, whether or not the server can write. Raises psycopg.OperationalError."""
         url = self.cluster.url("postgres")  # not in the market's: it can be there before that is made
         return psycopg.connect(url, autocommit=True, connect_timeout=3, options="-c statement_timeout=10s")
 
@@ -138,8 +138,8 @@ class Servers:
         where, directory = standby.cluster.place(data)
         done = subprocess.run(
             [
-                str(standby.cluster.bin / "pg_basebackup"), "-D", where, "-h", "127.0.0.1", "-p", str(primary.cluster.port),
-                "-U", ADMIN, "-X", "stream", "-c", "fast", "--no-sync",
+                str(standby.cluster.bin / "pg_basebackup"), "-D", where, "-h", "127.0.0.1",
+                "-p", str(primary.cluster.port), "-U", ADMIN, "-X", "stream", "-c", "fast", "--no-sync",
             ],
             cwd=directory, capture_output=True, text=True, timeout=BASEBACKUP_S, check=False,
             env={"PATH": os.environ.get("PATH", os.defpath), "PGPASSWORD": primary.cluster.password},

@@ -18,6 +18,8 @@ import psycopg
 import structlog
 from django.db import connections
 
+from mmproject import primary
+
 CHANNEL = "mm_market"
 PAYLOAD_BYTES_MAX = 7_000  # NOTIFY takes less than 8,000; an empty payload says: read all
 INTERVAL_MIN_S = 0.004  # from ring to ring: 250 a second are more than a reader can use, and each takes that lock
@@ -97,7 +99,9 @@ class Doorbell:
     def _notify(self, target: Target, text: str) -> None:
         if self._connection is None or target != self._connected_to:
             self._disconnect()
-            self._connection = psycopg.connect(**dict(target), autocommit=True, options="-c synchronous_commit=off")
+            self._connection = primary.Connection.connect(
+                **dict(target), autocommit=True, options="-c synchronous_commit=off"
+            )
             self._connected_to = target
         self._connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, text])
 

@@ -56,7 +56,8 @@ SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
-    "max_connections": "200",
+    "max_connections": "230",
+    "reserved_connections": "30",  # for nodes, three each: they get in and renew when all others are taken
     "shared_buffers": "256MB",
     "max_logical_replication_workers": "0",
     "track_commit_timestamp": "on",  # I4 compares commit times

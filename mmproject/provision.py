@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +19,15 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from mmproject import primary
 from mmproject.db import PSYCOPG_OPTIONS, described
 from mmproject.errors import UsageError, UserError
 from mmproject.secrets import role_password
 
 LOGINS = {"console": "mm_console", "exchange": "mm_exchange", "node": "mm_node"}
 MINIMUM_VERSION = 15
+RESERVED_SINCE = 160_000
+RESERVED_ROLE = "pg_use_reserved_connections"
 DEFAULT_SEED = 1
 SETUP_LOCK = (7000, 0)  # class and key; the other classes are in journal_lock_v1, which a new database has yet to get
 SETUP_LOCK_TIMEOUT = "120s"  # a first set-up of 10,000 symbols by another process is done by then
@@ -69,7 +72,7 @@ class Market:
 def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection in autocommit, with our options; those in the URL win."""
     given = {key: value for key, value in PSYCOPG_OPTIONS.items() if f"{key}=" not in urlsplit(url).query}
-    return psycopg.connect(url, autocommit=True, **given)
+    return primary.Connection.connect(url, autocommit=True, **given)
 
 
 def with_database(url: str, name: str) -> str:
@@ -222,12 +225,25 @@ def ensure_logins(connection: psycopg.Connection[Any], urls: dict[str, str]) -> 
             password = urlsplit(urls[name]).password or ""
             verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
             _alter_role(connection, role, sql.SQL("LOGIN PASSWORD {}").format(verifier.decode()))
+        if name == "node" and connection.info.server_version >= RESERVED_SINCE:
+            _let_use_reserved(connection, role)
         row = connection.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [role]).fetchone()
         have = set((row and row[0]) or [])
         for setting, value in ROLE_LIMITS[role].items():
             known = setting != "transaction_timeout" or connection.info.server_version >= 170_000
             if known and f"{setting}={value}" not in have:
                 _alter_role(connection, role, sql.SQL("SET {} = {}").format(sql.Identifier(setting), value))
+
+
+def _let_use_reserved(connection: psycopg.Connection[Any], role: str) -> None:
+    """Nodes may use the connections that the server reserves: when all others are taken, they still get in and renew.
+
+    A server where we may not grant that goes without.
+    """
+    row = connection.execute("SELECT pg_has_role(%s, %s, 'MEMBER')", [role, RESERVED_ROLE]).fetchone()
+    if row == (False,):
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role)))
 
 
 def ensure_broker(connection: psycopg.Connection[Any]) -> None:

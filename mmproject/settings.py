@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from mmproject import primary
 from mmproject.conf import ROOT, conf, hosts
 from mmproject.db import PSYCOPG_OPTIONS, Role, connect_url
 from mmproject.errors import NoDatabase
@@ -103,7 +104,9 @@ def database(url: str, *, pool_size: int = 0) -> dict[str, Any]:
         description["PORT"] = ",".join(str(port) for _, port in servers)
     options = {**PSYCOPG_OPTIONS, **description.get("OPTIONS", {})}
     if pool_size:
-        options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": POOL_TIMEOUT_S}
+        options["pool"] = {
+            "min_size": 1, "max_size": pool_size, "timeout": POOL_TIMEOUT_S, "connection_class": primary.Connection,
+        }  # fmt: skip
     # With a pool, a connection that the server has dropped is noticed when it is taken, not by the query.
     return {**description, "CONN_HEALTH_CHECKS": True, "OPTIONS": options}
 

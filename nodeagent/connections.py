@@ -11,11 +11,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from typing import Any, Protocol, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from mmproject.conf import hosts
 from mmproject.db import asyncpg_url, described
 from mmproject.errors import UserError
+from mmproject.primary import TIMELINE, is_unreplicated
 
 CONNECT_TIMEOUT_S = 3.0  # a server that takes longer is tried again
 STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 1.8 s: the server answers first, unless it is gone
@@ -98,7 +101,45 @@ def one_line(error: BaseException) -> str:
 
 
 async def connect(url: str, application_name: str) -> Connection:
-    """One connection. Raises ConnectionLost, or UserError where trying again will not help."""
+    """One connection: of several servers in the URL, to the newest that takes writes (see mmproject/primary.py).
+
+    Raises ConnectionLost, or UserError where trying again will not help.
+    """
+    places = hosts(url)
+    if len(places) < 2:
+        return await _connect(url, application_name)
+    found = await asyncio.gather(
+        *(_with_timeline(_at(url, number), application_name) for number in range(len(places))), return_exceptions=True
+    )
+    best: tuple[int, Connection] | None = None
+    failure: BaseException = ConnectionLost(f"none of {described(url)} takes writes")
+    for one in found:
+        if isinstance(one, BaseException):
+            failure = one
+        elif best is None or one[0] > best[0]:
+            if best:
+                best[1].terminate()
+            best = one
+        else:
+            one[1].terminate()
+    if best is None:
+        raise failure
+    return best[1]
+
+
+def _at(url: str, number: int) -> str:
+    """The URL with the one of its servers that has this number."""
+    parts = urlsplit(url)
+    login, at, places = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{places.split(',')[number]}"))
+
+
+async def _with_timeline(url: str, application_name: str) -> tuple[int, Connection]:
+    connection = await _connect(url, application_name)
+    return (await fetch(connection, TIMELINE, timeout_s=STATEMENT_TIMEOUT_S))[0][0], connection
+
+
+async def _connect(url: str, application_name: str) -> Connection:
     try:
         connection = await cast(Any, asyncpg).connect(
             asyncpg_url(url),
@@ -114,7 +155,14 @@ async def connect(url: str, application_name: str) -> Connection:
         raise UserError(f"DATABASE_URL: {one_line(error)}") from error
     except DriverError as error:
         raise ConnectionLost(f"cannot connect to {described(url)}: {one_line(error)}") from error
+    connection.add_log_listener(_heard)
     return cast(Connection, connection)
+
+
+def _heard(connection: Connection, message: Any) -> None:
+    """A commit that may be lost is no success: the connection is dropped, before its answer is looked at."""
+    if is_unreplicated(message.severity_en or message.severity, message.message):
+        connection.terminate()
 
 
 def sorted_error(error: Exception, connection: Connection) -> Exception:
@@ -152,7 +200,7 @@ async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: 
     A statement that is not answered in time ends the connection: what becomes of it is then the server's to say.
     """
     try:
-        return await connection.fetch(query, *arguments, timeout=timeout_s)
+        rows = await connection.fetch(query, *arguments, timeout=timeout_s)
     except DriverError as error:
         sorted_one = sorted_error(error, connection)
         if isinstance(sorted_one, ConnectionLost):
@@ -160,6 +208,9 @@ async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: 
         if sorted_one is error:
             raise
         raise sorted_one from error
+    if connection.is_closed():
+        raise ConnectionLost("the server stopped waiting for its standby: the commit may be lost")
+    return rows
 
 
 class Link:

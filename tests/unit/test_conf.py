@@ -12,8 +12,8 @@ import pytest
 from mmproject import conf as module
 from mmproject.conf import ROOT
 from mmproject.db import connect_url, described
-from mmproject.settings import database
 from mmproject.errors import ConfError, NoDatabase
+from mmproject.settings import database
 
 
 @pytest.fixture(autouse=True)
