@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -381,23 +382,20 @@ def connections_taken(it: Occasion) -> None:
                     taken.append(psycopg.connect(url))
 
         take()
-        before, end = it.process.starts, time.monotonic() + it.seconds
+        before, end, killed_at = it.process.starts, time.monotonic() + it.seconds, time.time()
         it.process.signal(signal.SIGKILL)
-        while time.monotonic() < end and not it.stop.is_set():
-            take()
-            it.wait(0.2)
-        it.details["taken"] = len(taken)
-        back = admin.execute(
+        registered = (
             "SELECT count(*) FROM authority_incarnation WHERE node = %s AND ended_at IS NULL"
-            " AND registered_at > to_timestamp(%s) AND expires_at > clock_timestamp()",
-            [it.node, it.began_at],
-        ).fetchone()
-        alive = admin.execute(
-            "SELECT count(*) FROM authority_incarnation WHERE ended_at IS NULL AND expires_at > clock_timestamp()"
-        ).fetchone()
-    it.details |= {"restarts": it.process.starts - before, "alive": alive and alive[0]}
-    if not it.stop.is_set():
-        it.expect(back and back[0], f"{it.node} registered while all ordinary connections were taken")
+            " AND registered_at > to_timestamp(%s) AND expires_at > clock_timestamp()"
+        )
+
+        def is_back() -> bool:
+            take()  # what others gave up meanwhile
+            row = admin.execute(registered, [it.node, killed_at]).fetchone()
+            return bool(row and row[0]) and time.monotonic() > end
+
+        it.eventually(is_back, f"{it.node} registered while all ordinary connections were taken")
+        it.details |= {"taken": len(taken), "restarts": it.process.starts - before}
 
 
 def short_statements(it: Occasion) -> None:
