@@ -48,7 +48,6 @@ class Proxy:
         self.cut: Cut | None = None
         self.passed = 0  # bytes
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._server = self._call(self._listen(host))
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
@@ -209,5 +208,15 @@ class Loop:
         return Line(name, [Proxy(self.loop, target, host) for target in targets])
 
     def close(self) -> None:
+        """End all proxies and their connections."""
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
+        self.loop.close()
+
+    @staticmethod
+    async def _end() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)

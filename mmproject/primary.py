@@ -5,8 +5,8 @@ primary that comes back as it was can write too. Each promotion begins a new tim
 asked, and the one with the highest timeline is taken.
 
 A client that reaches only the old one takes that. Nothing it does there lasts: a commit waits for the standby, which
-follows another by now. When a timeout ends that wait, PostgreSQL says so with a warning and reports success all the
-same; `is_unreplicated` knows the warning, and such an answer must not be passed on as one.
+follows another by now. When somebody cancels that wait (pg_cancel_backend, a driver's timeout), PostgreSQL says so with
+a warning and reports success all the same; `is_unreplicated` knows the warning, and such an answer is not passed on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast and how frugal the console is: `python -m tests.bench.console screen|sockets|memory|many`.
+"""How fast and how frugal the console is: `python -m tests.bench.console screen|sockets|memory|many|shots`.
 
 A whole system under orders at a fixed number of events a second, beside its own flow.
 
@@ -6,6 +6,7 @@ A whole system under orders at a fixed number of events a second, beside its own
     sockets  100 sockets at 500 events a second: from commit to arrival; one more that never reads is dropped
     memory   a tab's heap and Daphne's memory for some minutes at 500 events a second
     many     1,000 symbols: first paint, and frames a second while they change
+    shots    a picture of each page at 1,000 events a second, for a desk and a phone, dark and light
 
 Moments of commits are the database's commit timestamps; browser and clients run on the same machine and read the same
 clock. Prints one JSON document.
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,6 +44,14 @@ SOCKETS = 100
 SECONDS = 20.0
 MINUTES = 30.0
 EVENTS_PER_S = 500
+SIZES: dict[str, Any] = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+PAGES = {
+    "overview": "/",
+    "symbol": "/symbols/ALFA/",
+    "authority": "/authority/",
+    "fills": "/fills/",
+    "orders": "/orders/",
+}
 COMMITS = "SELECT x, extract(epoch FROM pg_xact_commit_timestamp(x::text::xid))::float8 FROM unnest(%s::bigint[]) x"
 
 # Records when each row of the activity was painted: the frame after the one in which it was put there.
@@ -306,11 +316,35 @@ def many(seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def shots(folder: Path) -> dict[str, Any]:
+    """Pictures to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = []
+    with running_system(nodes=3, symbols=10) as system, loaded(system, 1000), chromium_page(system) as page:
+        state = page.context.storage_state()
+        time.sleep(20)
+        for size, viewport in SIZES.items():
+            for theme in ("dark", "light"):
+                browser = page.context.browser
+                assert browser is not None
+                context = browser.new_context(viewport=viewport, color_scheme=theme, storage_state=state)
+                for name, path in PAGES.items():
+                    one = context.new_page()
+                    one.goto(f"{system.url}{path}")
+                    one.wait_for_timeout(2500)
+                    taken.append(f"{name}-{size}-{theme}.png")
+                    one.screenshot(path=folder / taken[-1], full_page=size == "phone")
+                    one.close()
+                context.close()
+    return {"folder": str(folder), "pictures": len(taken)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["screen", "sockets", "memory", "many"])
+    parser.add_argument("what", choices=["screen", "sockets", "memory", "many", "shots"])
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of `memory`")
+    parser.add_argument("--folder", type=Path, default=Path("build/screenshots-under-load"), help="of `shots`")
     options = parser.parse_args()
     match options.what:
         case "screen":
@@ -319,8 +353,10 @@ def main() -> None:
             result = sockets(options.seconds)
         case "memory":
             result = memory(options.minutes)
-        case _:
+        case "many":
             result = many(options.seconds)
+        case _:
+            result = shots(options.folder)
     print(json.dumps(result, indent=1))
 
 

@@ -1,0 +1,195 @@
+"""The chaos runner's own parts: what it plans, how it breaks a network, and how it judges."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from itertools import combinations
+
+import pytest
+
+from chaos.faults import FAULTS
+from chaos.proxy import Line, Loop, Moment
+from chaos.schedule import REST_S, TAIL_S, Entry, schedule
+from chaos.watch import Version, gaps, spread, taken_over
+from mmproject.primary import is_unreplicated
+
+
+def touched(entry: Entry) -> set[str]:
+    return {entry.node if one == "node" and entry.node else one for one in entry.fault.touches}
+
+
+def test_same_seed_same_schedule() -> None:
+    assert schedule(FAULTS, 7, 600) == schedule(FAULTS, 7, 600)
+    assert schedule(FAULTS, 7, 600) != schedule(FAULTS, 8, 600)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ten_minutes_hold_every_fault_and_none_that_touch_the_same_at_once(seed: int) -> None:
+    planned = schedule(FAULTS, seed, 600)
+    assert {entry.fault.name for entry in planned} == {fault.name for fault in FAULTS}
+    assert all(entry.at_s + entry.seconds <= 600 - TAIL_S for entry in planned)
+    for first, second in combinations(planned, 2):
+        if touched(first) & touched(second):
+            assert second.at_s >= first.at_s + first.seconds + REST_S - 1e-6
+    overlapping = [
+        1 for one, two in combinations(planned, 2) if two.at_s < one.at_s + one.seconds and one.at_s <= two.at_s
+    ]
+    assert overlapping, "faults overlap"
+
+
+def test_every_number_of_the_catalogue_has_a_fault() -> None:
+    assert {fault.number for fault in FAULTS} == set(range(1, 25))
+
+
+# --- The proxy ------------------------------------------------------------------------------------------------------
+
+
+class Echo(threading.Thread):
+    """A server that answers each message with the same in capitals."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self.heard: list[bytes] = []
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(1000):
+                    self.heard.append(data)
+                    connection.sendall(data.upper())
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def line(echo: Echo) -> Iterator[Line]:
+    loop = Loop()
+    made = loop.line("client", [echo.port])
+    yield made
+    made.each(lambda proxy: proxy.close())
+    time.sleep(0.05)
+    loop.close()
+
+
+def connected(line: Line) -> socket.socket:
+    return socket.create_connection((line.proxies[0].host, line.proxies[0].port), 2)
+
+
+def heard(echo: Echo, what: bytes) -> bool:
+    deadline = time.monotonic() + 2
+    while what not in b"".join(echo.heard):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_a_line_passes_on_what_it_gets(line: Line) -> None:
+    with connected(line) as client:
+        client.sendall(b"hello")
+        assert client.recv(100) == b"HELLO"
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_closed_way_holds_data_back_until_it_is_healed(line: Line, echo: Echo, way: str) -> None:
+    with connected(line) as client:
+        client.sendall(b"one")
+        assert client.recv(100) == b"ONE"
+        line.close_way("up" if way == "up" else "down")
+        client.sendall(b"two")
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        assert (b"two" in echo.heard) == (way == "down")
+        line.heal()
+        client.settimeout(2)
+        assert client.recv(100) == b"TWO"
+
+
+def test_a_reset_line_resets(line: Line) -> None:
+    with connected(line) as client:
+        client.sendall(b"one")
+        assert client.recv(100) == b"ONE"
+        line.reset()
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+
+
+@pytest.mark.parametrize(("moment", "arrives"), [("before", False), ("after_request", True), ("after_answer", True)])
+def test_a_cut_falls_where_it_was_asked_for(line: Line, echo: Echo, moment: Moment, arrives: bool) -> None:
+    with connected(line) as client:
+        cut = line.cut(b"COMMIT", moment)
+        client.sendall(b"begin")
+        assert client.recv(100) == b"BEGIN"
+        client.sendall(b"COMMIT")
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        assert cut.done.wait(2)
+    assert heard(echo, b"COMMIT") == arrives
+    with connected(line) as client:  # one only
+        client.sendall(b"COMMIT")
+        assert client.recv(100) == b"COMMIT"
+
+
+# --- Gaps -----------------------------------------------------------------------------------------------------------
+
+
+def quote(
+    at: float, until: float = 0.0, withdrawn: str | None = None, by: str = "one", symbol: str = "ALFA"
+) -> Version:
+    return Version(symbol, at, until or at + 8, withdrawn, by, by)
+
+
+def test_a_quote_that_is_replaced_leaves_no_gap() -> None:
+    assert gaps([quote(0), quote(1), quote(2)]) == []
+
+
+def test_a_withdrawn_and_a_lapsed_quote_do() -> None:
+    found = gaps([quote(0), quote(1, withdrawn="expired"), quote(1.5), quote(12)])
+    assert [(gap.began_at, gap.ended_at) for gap in found] == [(1, 1.5), (9.5, 12)]
+
+
+def test_what_an_operator_turned_off_is_no_gap() -> None:
+    assert gaps([quote(0), quote(1, withdrawn="quoting_disabled"), quote(5), quote(6)]) == []
+
+
+def test_a_takeover_is_the_first_quote_by_another() -> None:
+    versions = [quote(0), quote(1), quote(2), quote(3.25, by="two"), quote(4, by="two")]
+    other = [quote(0, symbol="BRAVO"), quote(9, symbol="BRAVO", by="two")]
+    assert taken_over([*versions, *other], ["ALFA"], since=1.0) == [2.25]
+
+
+def test_a_spread_of_nothing_says_so() -> None:
+    assert spread([]) == {"count": 0}
+    assert spread([0.1, 0.2, 0.3]) == {"count": 3, "p50_ms": 200, "p99_ms": 300, "max_ms": 300}
+
+
+def test_the_servers_word_for_a_commit_without_its_standby() -> None:
+    assert is_unreplicated("WARNING", "canceling wait for synchronous replication due to user request")
+    assert not is_unreplicated("NOTICE", "canceling wait for synchronous replication due to user request")
+    assert not is_unreplicated("WARNING", "something else")
+    assert not is_unreplicated(None, None)
