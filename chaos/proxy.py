@@ -97,7 +97,7 @@ class Proxy:
                 self._pump(reader, far_writer, writer, "up", answered),
                 self._pump(far_reader, writer, far_writer, "down", answered),
             )
-        except (OSError, EOFError):
+        except OSError:
             pass
         finally:
             for one in pair:
@@ -118,7 +118,10 @@ class Proxy:
         direction: Direction,
         answered: asyncio.Event,
     ) -> None:
-        """Pass on until one side ends; raises EOFError then, and OSError for a reset."""
+        """Pass on until the side that is read ends, and end the other then: what was sent before still arrives.
+
+        Raises OSError for a reset.
+        """
         while data := await reader.read(CHUNK):
             await self._while(lambda: direction in self.closed)
             if self.latency_s:
@@ -150,7 +153,8 @@ class Proxy:
                     continue
                 writer.write(data)
             await writer.drain()
-        raise EOFError
+        await self._while(lambda: direction in self.closed)
+        writer.write_eof()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -240,10 +240,12 @@ def _let_use_reserved(connection: psycopg.Connection[Any], role: str) -> None:
 
     A server where we may not grant that goes without.
     """
-    row = connection.execute("SELECT pg_has_role(%s, %s, 'MEMBER')", [role, RESERVED_ROLE]).fetchone()
+    row = connection.execute("SELECT pg_has_role(%s, %s, 'USAGE')", [role, RESERVED_ROLE]).fetchone()
     if row == (False,):
+        # Our roles inherit nothing by themselves (journal_roles_v1).
+        grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE")
         with suppress(psycopg.errors.InsufficientPrivilege):
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role)))
+            connection.execute(grant.format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role)))
 
 
 def ensure_broker(connection: psycopg.Connection[Any]) -> None:

@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from mmproject import provision
 from mmproject.conf import ROOT
 from mmproject.postgres import Cluster, free_port
+from mmproject.scratch import throwaway_server
 from tests.support import eventually
 
 
@@ -107,3 +109,18 @@ def test_a_first_start_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     cluster.prepare()
     assert (cluster.data / "base").is_dir()
     assert not half_made.exists()
+
+
+def test_a_node_gets_in_when_all_ordinary_connections_are_taken(tmp_path: Path) -> None:
+    with throwaway_server() as url, provision.connect(url) as admin, ExitStack() as taken:
+        for role in provision.LOGINS.values():
+            admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(role)))  # as journal_roles
+        urls = provision.role_urls(url, tmp_path)
+        provision.ensure_logins(admin, urls)
+        with pytest.raises(psycopg.OperationalError, match="reserved"):
+            while True:
+                taken.enter_context(provision.connect(urls["console"]))
+        with provision.connect(urls["node"]) as node:
+            assert node.execute("SELECT current_user").fetchone() == ("mm_node",)
+        with pytest.raises(psycopg.OperationalError, match="reserved"):
+            provision.connect(urls["exchange"])
