@@ -25,7 +25,7 @@ from psycopg import sql
 
 from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, faketime_library
 from chaos.load import Client, Record, Terms, terms_of
-from chaos.proxy import Moment
+from chaos.proxy import Direction, Moment
 from mmproject.provision import LOGINS, ROLE_LIMITS
 
 POLL_S: Final = 0.05
@@ -217,18 +217,36 @@ def partition_both(it: Occasion) -> None:
     try:
         it.wait()
     finally:
-        line.heal()
+        line.open_way("up", "down")
 
 
 def partition_one_way(it: Occasion) -> None:
     line = it.arena.lines[it.node or ""]
-    way = it.dice.choice(["up", "down"])
-    line.close_way("up" if way == "up" else "down")
+    ways: list[Direction] = ["up", "down"]
+    way = it.dice.choice(ways)
+    line.close_way(way)
     it.details["closed"] = way
     try:
         it.wait()
     finally:
-        line.heal()
+        line.open_way(way)
+
+
+def late_write(it: Occasion) -> None:
+    """A quote is on its way when the network stops, and arrives when others have long taken over: it is refused."""
+    line = it.arena.lines[it.node or ""]
+    refused = "SELECT count(*) FROM authority_refusal WHERE node = %s"
+    before = it.rows(refused, it.node)[0][0]
+    hold = line.hold(b"authority_replace_quotes")
+    try:
+        it.details["held"] = hold.held.wait(5)
+        line.close_way("down")
+        it.wait()
+    finally:
+        line.open_way("down")
+        line.release()
+    if it.details["held"] and not it.stop.is_set():
+        it.eventually(lambda: it.rows(refused, it.node)[0][0] > before, "the late write is refused, and recorded")
 
 
 def partition_network(it: Occasion) -> None:
@@ -245,15 +263,16 @@ def slow_network(it: Occasion) -> None:
     line = it.arena.lines[it.dice.choice(["daphne", "worker", *it.arena.nodes])]
     latency_s, bytes_per_s = it.dice.uniform(0.02, 0.15), it.dice.choice([0.0, 200_000.0])
 
-    def slow(proxy: Any) -> None:
-        proxy.latency_s, proxy.bytes_per_s = latency_s, bytes_per_s
-
-    line.each(slow)
+    line.slow(latency_s, bytes_per_s)
     it.details |= {"line": line.name, "latency_ms": round(latency_s * 1000), "bytes_per_s": bytes_per_s}
     try:
         it.wait()
     finally:
-        line.heal()
+        line.slow(0, 0)
+
+
+PATTERNS: Final = {"daphne": [b"exchange_place_order"], "worker": [b"exchange_place_orders", b"exchange_advance_clock"]}
+NODES_PATTERNS: Final = [b"authority_replace_quotes", b"authority_replace_quotes", b"authority_renew", b""]
 
 
 def reset_around_commit(it: Occasion) -> None:
@@ -263,20 +282,16 @@ def reset_around_commit(it: Occasion) -> None:
         while time.monotonic() < end and not it.stop.is_set():
             name = it.dice.choice(["daphne", "daphne", "worker", *it.arena.nodes])
             moment: Moment = it.dice.choice(["before", "after_request", "after_answer"])
-            pattern = {"daphne": b"exchange_place_order", "worker": b"exchange_"}.get(name, b"")
+            pattern = it.dice.choice(PATTERNS.get(name, NODES_PATTERNS))
             cut = it.arena.lines[name].cut(pattern, moment)
             cuts += cut.done.wait(1.0)
-            it.arena.lines[name].heal()
+            it.arena.lines[name].uncut()
             it.wait(0.2)
     finally:
         for line in it.arena.lines.values():
-            line.each(_disarm)
+            line.uncut()
     it.details["cuts"] = cuts
     it.expect(cuts or it.stop.is_set(), "no connection was cut")
-
-
-def _disarm(proxy: Any) -> None:
-    proxy.cut = None
 
 
 def listeners_lost(it: Occasion) -> None:
@@ -696,6 +711,7 @@ FAULTS: Final = (
         8, "partition_network", "a node's network is unplugged", (2, 9), partition_network, ONE,
         (NETWORK_NODE,), _needs_namespace,
     ),
+    Fault(8, "late_write", "a quote arrives after its lease", (4, 7), late_write, ONE),
     Fault(8, "slow_network", "latency and little bandwidth", (4, 10), slow_network, ("network",)),
     Fault(9, "reset_around_commit", "connections reset around commits", (5, 10), reset_around_commit, ("network",)),
     Fault(10, "node_clock", "a node's clock is wrong", (6, 12), node_clock, ("clock",), (CLOCK_NODE,), _needs_clock),

@@ -7,6 +7,7 @@ so each fault is a plain attribute or a call that is handed over to the loop.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -22,9 +23,26 @@ Direction = Literal["up", "down"]  # to the server, to the client
 Moment = Literal["before", "after_request", "after_answer"]
 
 
+PREPARED: Final = re.compile(rb"(__asyncpg_stmt_\w+__)\x00([^\x00]+)")
+
+
+class Statements:
+    """What a connection has prepared: a request that only names its statement is known by the statement's text."""
+
+    def __init__(self) -> None:
+        self._texts: dict[bytes, bytes] = {}
+
+    def learn(self, data: bytes) -> None:
+        self._texts.update(PREPARED.findall(data))
+
+    def mention(self, pattern: bytes, data: bytes) -> bool:
+        """Whether the request's text, or its statement's, has `pattern` in it."""
+        return pattern in data or any(pattern in text and name in data for name, text in self._texts.items())
+
+
 @dataclass
 class Cut:
-    """Reset the connection around the next request that contains `pattern`.
+    """Reset the connection around the next request that mentions `pattern`.
 
     before: the server never sees it. after_request: it does, and the client sees no answer. after_answer: it has
     answered, so what the request committed is committed, and the client sees no answer either.
@@ -33,6 +51,14 @@ class Cut:
     pattern: bytes
     moment: Moment
     done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class Hold:
+    """Keep back the next request that mentions `pattern`, and what follows it, until it is released."""
+
+    pattern: bytes
+    held: threading.Event = field(default_factory=threading.Event)
 
 
 class Proxy:
@@ -46,6 +72,7 @@ class Proxy:
         self.bytes_per_s = 0.0  # 0: no limit
         self.refuses = False  # new connections are reset
         self.cut: Cut | None = None
+        self.hold: Hold | None = None
         self.passed = 0  # bytes
         self._writers: set[asyncio.StreamWriter] = set()
         self._server = self._call(self._listen(host))
@@ -65,13 +92,6 @@ class Proxy:
                 _reset(writer)
 
         self._loop.call_soon_threadsafe(reset_all)
-
-    def heal(self) -> None:
-        """No fault from here on."""
-        self.closed.clear()
-        self.latency_s = self.bytes_per_s = 0.0
-        self.refuses = False
-        self.cut = None
 
     def close(self) -> None:
         """Listen no more, and reset what is connected."""
@@ -110,6 +130,12 @@ class Proxy:
         while shut():  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
+    async def _held_back(self, statements: Statements, data: bytes) -> None:
+        hold = self.hold
+        if hold is not None and statements.mention(hold.pattern, data):
+            hold.held.set()
+            await self._while(lambda: self.hold is hold)
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -122,6 +148,7 @@ class Proxy:
 
         Raises OSError for a reset.
         """
+        statements = Statements()
         while data := await reader.read(CHUNK):
             await self._while(lambda: direction in self.closed)
             if self.latency_s:
@@ -129,13 +156,16 @@ class Proxy:
             if self.bytes_per_s:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
             self.passed += len(data)
+            if direction == "up":
+                statements.learn(data)
+                await self._held_back(statements, data)
             if direction == "down":
                 if answered.is_set():
                     raise ConnectionResetError  # the answer to the cut request: held back
                 writer.write(data)
             else:
                 cut = self.cut
-                if cut is not None and cut.pattern in data:
+                if cut is not None and statements.mention(cut.pattern, data):
                     self.cut = None
                     if cut.moment == "before":
                         cut.done.set()
@@ -183,11 +213,46 @@ class Line:
     def close_way(self, *directions: Direction) -> None:
         self.each(lambda proxy: proxy.closed.update(directions))
 
-    def heal(self) -> None:
-        self.each(Proxy.heal)
+    def open_way(self, *directions: Direction) -> None:
+        """What waited goes on."""
+        self.each(lambda proxy: proxy.closed.difference_update(directions))
+
+    def slow(self, latency_s: float, bytes_per_s: float) -> None:
+        """From here on; nothing of either is as fast as it goes."""
+
+        def slowed(proxy: Proxy) -> None:
+            proxy.latency_s, proxy.bytes_per_s = latency_s, bytes_per_s
+
+        self.each(slowed)
 
     def reset(self) -> None:
         self.each(Proxy.reset)
+
+    def hold(self, pattern: bytes) -> Hold:
+        """The next such request, and what follows it on its connection, until `release`."""
+        hold = Hold(pattern)
+
+        def arm(proxy: Proxy) -> None:
+            proxy.hold = hold
+
+        self.each(arm)
+        return hold
+
+    def release(self) -> None:
+        """What is held goes on, and no more is held."""
+
+        def disarm(proxy: Proxy) -> None:
+            proxy.hold = None
+
+        self.each(disarm)
+
+    def uncut(self) -> None:
+        """No request is cut any more."""
+
+        def disarm(proxy: Proxy) -> None:
+            proxy.cut = None
+
+        self.each(disarm)
 
     def cut(self, pattern: bytes, moment: Moment) -> Cut:
         """The next such request, on whichever way it goes."""

@@ -125,7 +125,7 @@ def test_a_closed_way_holds_data_back_until_it_is_healed(line: Line, echo: Echo,
         with pytest.raises(TimeoutError):
             client.recv(100)
         assert (b"two" in echo.heard) == (way == "down")
-        line.heal()
+        line.open_way("up", "down")
         client.settimeout(2)
         assert client.recv(100) == b"TWO"
 
@@ -153,6 +153,21 @@ def test_a_cut_falls_where_it_was_asked_for(line: Line, echo: Echo, moment: Mome
     with connected(line) as client:  # one only
         client.sendall(b"COMMIT")
         assert client.recv(100) == b"COMMIT"
+
+
+def test_a_held_request_is_known_by_its_prepared_statement(line: Line, echo: Echo) -> None:
+    with connected(line) as client:
+        client.sendall(b"P__asyncpg_stmt_1__\x00SELECT authority_replace_quotes_v3($1)\x00")
+        assert client.recv(100)
+        hold = line.hold(b"authority_replace_quotes")
+        client.sendall(b"B__asyncpg_stmt_2__")
+        assert client.recv(100) == b"B__ASYNCPG_STMT_2__"
+        assert not hold.held.is_set()
+        client.sendall(b"B__asyncpg_stmt_1__ late")
+        assert hold.held.wait(2)
+    assert b"late" not in b"".join(echo.heard)
+    line.release()
+    assert heard(echo, b"late"), "what was sent arrives, although the client has gone"
 
 
 # --- Gaps -----------------------------------------------------------------------------------------------------------
