@@ -33,7 +33,8 @@ class Statements:
         self._texts: dict[bytes, bytes] = {}
 
     def learn(self, data: bytes) -> None:
-        self._texts.update(PREPARED.findall(data))
+        for name, text in PREPARED.findall(data):
+            self._texts.setdefault(name, text)  # it is named again in what follows, before other messages
 
     def mention(self, pattern: bytes, data: bytes) -> bool:
         """Whether the request's text, or its statement's, has `pattern` in it."""

@@ -157,7 +157,9 @@ def test_a_cut_falls_where_it_was_asked_for(line: Line, echo: Echo, moment: Mome
 
 def test_a_held_request_is_known_by_its_prepared_statement(line: Line, echo: Echo) -> None:
     with connected(line) as client:
-        client.sendall(b"P__asyncpg_stmt_1__\x00SELECT authority_replace_quotes_v3($1)\x00")
+        client.sendall(
+            b"P__asyncpg_stmt_1__\x00SELECT authority_replace_quotes_v3($1)\x00\x00\x00DS__asyncpg_stmt_1__\x00H"
+        )
         assert client.recv(100)
         hold = line.hold(b"authority_replace_quotes")
         client.sendall(b"B__asyncpg_stmt_2__")
