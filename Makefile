@@ -31,7 +31,7 @@ test-browser: setup-dev ## the tests that need a browser (Debian: apt-get instal
 	@exec $(PY) -m pytest tests/browser
 
 chaos-smoke: setup-dev ## ten minutes of faults, each kind at least once (as root, with Debian's faketime); build/chaos
-	@exec $(PY) manage.py chaos --minutes 10 --seed 1 --report build/chaos
+	@exec $(PY) manage.py chaos --minutes 10 --seed 1 --report build/chaos $(CHAOS)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

@@ -23,7 +23,7 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, faketime_library
+from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, can_mount, faketime_library, has_namespaces
 from chaos.load import Client, Record, Terms, terms_of
 from chaos.proxy import Direction, Moment
 from mmproject.provision import LOGINS, ROLE_LIMITS
@@ -50,7 +50,7 @@ class Fault:
     act: Callable[[Occasion], None]
     touches: tuple[str, ...]
     nodes: tuple[str, ...] = ("node-1", "node-2", "node-3")  # that it may hit
-    needs: Callable[[Arena], str | None] = lambda _arena: None  # what is missing here for it, in words
+    needs: Callable[[], str | None] = lambda: None  # what is missing on this machine for it, in words
 
 
 @dataclass
@@ -682,15 +682,15 @@ def rolling_restart(it: Occasion) -> None:
     servers.start(servers.primary)
 
 
-def _needs_namespace(arena: Arena) -> str | None:
-    return None if arena.namespace else "root and iproute2, for a network namespace"
+def _needs_namespace() -> str | None:
+    return None if has_namespaces() else "root and iproute2, for a network namespace"
 
 
-def _needs_disk(arena: Arena) -> str | None:
-    return None if arena.disk else "root, to mount a small file system"
+def _needs_disk() -> str | None:
+    return None if can_mount() else "root, to mount a small file system"
 
 
-def _needs_clock(_arena: Arena) -> str | None:
+def _needs_clock() -> str | None:
     return None if faketime_library() else "libfaketime (apt-get install faketime)"
 
 

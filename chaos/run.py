@@ -23,7 +23,6 @@ from chaos.schedule import Entry, schedule
 from chaos.servers import NotThere
 from chaos.watch import Watch
 from mmproject.conf import Conf
-from mmproject.errors import UsageError
 
 CLIENTS: Final = 4
 PAUSE_S: Final = 0.03  # mean, of each client between two orders
@@ -96,7 +95,7 @@ def _occasion(one: Occasion, began_at: float) -> dict[str, Any]:
 def run(
     settings: Conf, faults: Sequence[Fault], *, seed: int, seconds: float, symbols: int, folder: Path | None, say: Tell
 ) -> Bout:
-    """Raises UsageError when a fault can't be had here, NotThere when the cluster does not come up."""
+    """Raises NotThere when the cluster does not come up."""
     bout = Bout(seed, seconds, tuple(faults), schedule(faults, seed, seconds))
     began = time.monotonic()
 
@@ -108,9 +107,6 @@ def run(
         tempfile.TemporaryDirectory(prefix="mm-chaos-record-") as scratch,
         arena(settings, tell, symbols=symbols, seed=seed, keep=folder) as found,
     ):
-        missing = [f"{fault.name}: {why}" for fault in faults if (why := fault.needs(found))]
-        if missing:
-            raise UsageError(f"not to be had here, leave out with --without: {'; '.join(missing)}")
         _bout(bout, found, (folder or Path(scratch)) / "acknowledged.jsonl", tell)
     bout.took_s = time.monotonic() - began
     return bout

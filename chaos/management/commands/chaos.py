@@ -46,6 +46,9 @@ class Command(BaseCommand):
         parser.add_argument("--bout", type=float, default=BOUT_MINUTES, metavar="MINUTES", help="at most, of each bout")
         parser.add_argument("--only", metavar="FAULTS", help="these faults, separated by commas")
         parser.add_argument("--without", metavar="FAULTS", help="all but these")
+        parser.add_argument(
+            "--skip-unavailable", action="store_true", help="do without the faults that can't be had on this machine"
+        )
         parser.add_argument("--symbols", type=int, default=10, help="to be quoted (10)")
         parser.add_argument("--report", type=Path, metavar="FOLDER", help="write JSON, an HTML page and the logs there")
         parser.add_argument("--list", action="store_true", help="name the faults, a line each, and break nothing")
@@ -57,7 +60,7 @@ class Command(BaseCommand):
             for fault in FAULTS:
                 self.stdout.write(f"{fault.number:>2}  {fault.name:<24}{fault.what}")
             return
-        faults = _chosen(options["only"], options["without"])
+        faults = self._available(_chosen(options["only"], options["without"]), options["skip_unavailable"])
         lengths = _lengths(options["minutes"], options["bout"])
         if not 1 <= options["symbols"] <= 1000:
             raise UsageError(f"--symbols must be from 1 to 1000, not {options['symbols']}")
@@ -77,6 +80,16 @@ class Command(BaseCommand):
             self._show(document)
         if not document["ok"]:
             sys.exit(1)
+
+    def _available(self, faults: list[Fault], skip: bool) -> list[Fault]:
+        """Raises UsageError when one can't be had here and may not be skipped."""
+        missing = {fault.name: why for fault in faults if (why := fault.needs())}
+        told = "; ".join(f"{name} needs {why}" for name, why in missing.items())
+        if missing and not skip:
+            raise UsageError(f"{told}: leave out with --without {','.join(missing)}")
+        if missing:
+            self.progress_console.print(f"[bold red]left out:[/] {escape(told)}", soft_wrap=True)
+        return [fault for fault in faults if fault.name not in missing]
 
     def _bout(self, faults: list[Fault], seed: int, minutes: float, options: dict[str, Any]) -> Bout:
         began, console = time.monotonic(), self.progress_console
