@@ -46,6 +46,7 @@ class Conf:
     debug: bool
     log_level: str
     process: str  # name of this process in logs and in pg_stat_activity
+    history: str  # folder in which nodes record what they asked and were told; empty: they don't
     pool_size: int  # connections in Django's pool; 0 = one plain connection per thread
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ def load() -> Conf:
             debug=env.bool("MM_DEBUG", False),
             log_level=env.str("MM_LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),
             process=env.str("MM_PROCESS", "manage"),
+            history=env.str("MM_HISTORY", ""),
             pool_size=integer("MM_DB_POOL_SIZE", 0, 0, 100),
         )
     except EnvError as error:

@@ -118,7 +118,7 @@ RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v2
 BEGIN_LEAVE = "SELECT authority_begin_leave_v1($1)"
 LEAVE = "SELECT released, done FROM authority_leave_v2($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
-_SWEEP = "SELECT incarnation, node, reason, symbols, done FROM authority_sweep_v2()"
+SWEEP = "SELECT incarnation, node, reason, symbols, done FROM authority_sweep_v2()"
 _RING = """
     SELECT id, node, serial FROM authority_incarnation
      WHERE ended_at IS NULL AND id <> $1 ORDER BY node COLLATE "C"
@@ -159,10 +159,10 @@ _DUE = """
        FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
       WHERE l.incarnation IS NULL AND a.node = $1 LIMIT $4)
 """
-_ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v2($1, $2)"
+ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v2($1, $2)"
 # A release need not be durable before the next grant, which comes after it in the log and is. A crash that takes it
 # back ends our session too.
-_RELEASE = "SELECT authority_release_v2($1, $2), set_config('synchronous_commit', 'off', true)"
+RELEASE = "SELECT authority_release_v2($1, $2), set_config('synchronous_commit', 'off', true)"
 # The parameters hardly ever change: they are read when the version is not the one that the node knows.
 _MARKET = """
     SELECT q.symbol, p.price, l.quantity, l.version, s.parameters_version, q.quoting_enabled, q.quote_epoch,
@@ -182,7 +182,7 @@ _MARKET = """
 # A quote need not be durable when it is published, so its locks are not held through an fsync: a fill against it can't
 # be made durable before it, as the log is written in order, and a crash ends our session, after which all is quoted
 # anew. When it has traded with resting orders, the commit waits.
-_REPLACE = """
+REPLACE = """
     SELECT symbol, outcome, version, traded,
            set_config('synchronous_commit', CASE WHEN bool_or(traded) OVER () THEN 'on' ELSE 'off' END, true)
       FROM authority_replace_quotes_v3($1, $2, $3, $4, $5, $6, $7, $8)
@@ -197,7 +197,7 @@ async def watch(link: Runs, serial: int, wait_ms: int) -> bool:
 
 async def sweep(link: Runs) -> Ended | None:
     """End one that has expired or whose session is gone, or a part of it; None when there is none (left)."""
-    rows = await link.fetch(_SWEEP)
+    rows = await link.fetch(SWEEP)
     return Ended(*rows[0]) if rows else None
 
 
@@ -258,12 +258,12 @@ async def due(link: Runs, node: str, incarnation: UUID, most_surplus: int, most_
 
 async def acquire(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> list[Grant]:
     """Ask for these symbols' leases: granted, held, not_assigned or ended for each."""
-    return [Grant(*row) for row in await link.fetch(_ACQUIRE, incarnation, symbols)]
+    return [Grant(*row) for row in await link.fetch(ACQUIRE, incarnation, symbols)]
 
 
 async def release(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> int:
     """Give these symbols' leases back; how many were ours."""
-    return int((await link.fetch(_RELEASE, incarnation, symbols))[0][0])
+    return int((await link.fetch(RELEASE, incarnation, symbols))[0][0])
 
 
 async def market(link: Runs, known: Mapping[str, int]) -> list[Market]:
@@ -298,7 +298,7 @@ async def replace_quotes(
     """Replace the quotes of many symbols, each under its epoch, in one commit. Each is answered by itself."""
     sides = [quote for _epoch, quote in quotes.values()]
     rows = await link.fetch(
-        _REPLACE,
+        REPLACE,
         incarnation,
         list(quotes),
         [epoch for epoch, _quote in quotes.values()],

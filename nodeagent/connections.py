@@ -79,6 +79,15 @@ class TryAgain(Exception):
     """The statement lost a race or ran into a timeout, and changed nothing."""
 
 
+class Witness(Protocol):
+    """One who is told of every statement before it is sent, and of its rows or its error (nodeagent/history.py)."""
+
+    def asked(self, query: str, arguments: tuple[Any, ...]) -> Callable[[list[Any] | Exception], None] | None: ...
+
+
+witness: Witness | None = None  # of this process's statements; none unless MM_HISTORY asks for one
+
+
 class Backoff:
     """Pauses between tries: doubling from 50 ms to 2 s, with jitter so that many who lost at once do not meet again."""
 
@@ -199,10 +208,13 @@ async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: 
 
     A statement that is not answered in time ends the connection: what becomes of it is then the server's to say.
     """
+    told = witness.asked(query, arguments) if witness is not None else None
     try:
         rows = await connection.fetch(query, *arguments, timeout=timeout_s)
     except DriverError as error:
         sorted_one = sorted_error(error, connection)
+        if told is not None:
+            told(sorted_one)
         if isinstance(sorted_one, ConnectionLost):
             connection.terminate()
         if sorted_one is error:
@@ -210,6 +222,8 @@ async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: 
         raise sorted_one from error
     if connection.is_closed():
         raise ConnectionLost("the server stopped waiting for its standby: the commit may be lost")
+    if told is not None:
+        told(rows)
     return rows
 
 

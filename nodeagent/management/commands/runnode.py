@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -13,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from mmproject.conf import conf
 from mmproject.db import connect_url
 from mmproject.errors import UsageError
+from nodeagent import history
 from nodeagent.agent import Agent, NodeOptions
 
 NODE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -28,6 +30,7 @@ signal ends it at once.
 
 DATABASE_URL is that of the role mm_node; without it, the system that `manage.py up` runs in this folder is used.
 MM_LEASE_TTL_MS, MM_RENEW_INTERVAL_MS, MM_BELIEF_MARGIN_MS, MM_QUOTE_VALIDITY_MS and MM_QUOTE_REFRESH_MS set its times.
+With MM_HISTORY it records what it asks and is told there, for `manage.py history`.
 What it does is on stderr, one JSON object a line; MM_LOG_LEVEL=DEBUG shows each renewal too.
 
 Exit status: 0 stopped as told, 1 failed, 2 used wrongly."""
@@ -51,6 +54,8 @@ class Command(BaseCommand):
         if not NODE_NAME.fullmatch(name):
             raise UsageError(f"--name {name!r}: a node name is 1 to 63 of a-z, 0-9 and -, not starting with -")
         agent = NodeOptions.of(name, connect_url("node"), conf)
+        if conf.history:
+            history.record(Path(conf.history), name)
         # What start-up has made stays for good: kept out of collections, which would stop the loop for tens of ms.
         gc.collect()
         gc.freeze()
