@@ -31,7 +31,9 @@ STATEMENTS = {
         lambda node, _ttl_ms: {"node": node},
         lambda rows: {"incarnation": rows[0][0], "serial": rows[0][1]} if rows else {"incarnation": None},
     ),
-    client.RENEW: Statement("renew", lambda incarnation: {"incarnation": incarnation}, lambda rows: {"alive": bool(rows)}),
+    client.RENEW: Statement(
+        "renew", lambda incarnation: {"incarnation": incarnation}, lambda rows: {"alive": bool(rows)}
+    ),
     client.BEGIN_LEAVE: Statement(
         "begin_leave", lambda incarnation: {"incarnation": incarnation}, lambda rows: {"members": rows[0][0]}
     ),

@@ -1,1 +1,8 @@
-"""Histories: what processes were told while the system was broken on purpose, checked offline against what may be."""
+"""Histories: what processes asked and were told during a run, checked afterwards against what a correct system may say.
+
+`check(folder, connection)` does it all. See docs/history.md.
+"""
+
+from chaos.history.check import Report, check
+
+__all__ = ["Report", "check"]
