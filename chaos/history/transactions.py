@@ -327,7 +327,7 @@ class _Check:
             told = {name: one.output["answer"].get(name) for name in ANSWERED}
             if told != expected:
                 self._wrong(
-                    f"order {id_} was answered otherwise than it was first", one, f"told {told}", f"first {expected}"
+                    f"order {id_} was answered otherwise than at first", one, f"now {told}", f"first {expected}"
                 )
         if id_ in self.created:
             self._between(self.created[id_], same)

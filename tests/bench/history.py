@@ -152,8 +152,9 @@ class Market:
             return "cancel", {"client_order_id": id_}, lambda: self.cancel(id_)
         if kind < 0.16:
             self.count += 1
-            given = {"symbol": name, "enabled": self.dice.random() < 0.7, "reason": f"toggle {self.count}"}
-            return "toggle", given, lambda: self.toggle(**given)
+            enabled, reason = self.dice.random() < 0.7, f"toggle {self.count}"
+            given = {"symbol": name, "enabled": enabled, "reason": reason}
+            return "toggle", given, lambda: self.toggle(name, enabled, reason)
         if kind < 0.2:
             return "positions", {}, self.positions
         if kind < 0.23:
