@@ -171,6 +171,12 @@ def test_a_refusal_at_a_time_when_it_may_have_been_right_is_passed(refused: Oper
     assert told(acquire((10, 20), A, 1), acquire((30, 50), B, 2), refused) == []
 
 
+def test_a_holder_that_was_refused_as_none_and_then_accepted_is_found() -> None:
+    history = (acquire((10, 20), A, 1), replace((30, 40), A, 1, "not_holder"))
+    assert told(*history) == [], "the tenure may have ended"
+    assert "not_holder says that the tenure had ended" in told(*history, replace((50, 60), A, 1, 1))[0]
+
+
 def test_an_unknown_grant_may_have_happened_or_not() -> None:
     unknown = acquire((10, None), A, None)
     assert told(unknown) == []

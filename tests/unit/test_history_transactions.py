@@ -257,6 +257,13 @@ def test_a_cancel_before_it_was_asked_for_is_found() -> None:
     assert told(facts, seen, http("cancel", (150, 400), asked, 200, state)) == []
 
 
+def test_a_cancel_that_found_nothing_says_nothing_of_the_one_that_did() -> None:
+    facts = cancelled()
+    asked = {"client_order_id": "o"}
+    order = http("order", (100, 200), asked, 200, facts.orders["o"].first)
+    assert told(facts, http("cancel", (10, 20), asked, 404), order, http("cancel", (300, None), asked, 200)) == []
+
+
 def test_an_order_that_was_not_found_after_its_acknowledgement_is_found() -> None:
     facts = tables(quote(1, 10, 0), fill(1, 20, 1))
     order = sent((100, 200), facts.orders["o20"])
