@@ -16,8 +16,8 @@ import pytest
 
 from chaos.history import Report, check
 from chaos.history.operations import recorded
+from chaos.load import made_up, terms_of
 from mmproject.recording import Json, Recorder
-from tests.bench.acknowledged import made_up, terms_of
 from tests.support import System, eventually, running_system
 
 CLIENTS = 3
