@@ -96,7 +96,19 @@ class Order:
         return graph, count
 
     def _shortest(self, graph: list[list[int]], members: set[int], chain: int) -> Cycle:
-        """A shortest cycle through one of as many members as can be tried. Steps along the chain are free."""
+        """An answer that time contradicts by itself, else a shortest cycle through as many members as can be tried.
+
+        Steps along the chain are free.
+        """
+        for node in sorted(member for member in members if member < chain):
+            invoked = self.invoked[node]
+            if invoked is None:
+                continue
+            for following in self.after[node]:
+                returned = self.returned[following]
+                if returned is not None and returned < invoked:
+                    why = self._why[node][self.after[node].index(following)]
+                    return Cycle((self.whats[node], self.whats[following]), (why, REAL_TIME))
         edges = sum(len(graph[node]) for node in members)
         starts = [node for node in sorted(members) if node < chain]
         starts = starts[: max(1, min(SHORTEST_STARTS_MAX, SHORTEST_WORK_MAX // max(edges, 1)))]
