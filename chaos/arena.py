@@ -161,6 +161,16 @@ class Arena:
         return f"http://127.0.0.1:{self.settings.port}"
 
     @property
+    def history(self) -> Path:
+        """Where nodes and clients record what they ask and are told."""
+        return self.folder / "history"
+
+    @property
+    def recording(self) -> dict[str, str]:
+        """The environment of a process that records."""
+        return {"MM_HISTORY": str(self.history)}
+
+    @property
     def clock_file(self) -> Path:
         """What the clock of CLOCK_NODE shows is written here: "+0", "+3600s x1.5" ... (see faketime(1))."""
         return self.folder / "clock"
@@ -255,8 +265,9 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
         loop.close()
         if namespace:
             namespace.remove()
-        if keep:
-            shutil.copytree(folder / "log", keep / "log", dirs_exist_ok=True)
+        for name in ("log", "history"):
+            if keep and (folder / name).exists():
+                shutil.copytree(folder / name, keep / name, dirs_exist_ok=True)
         if disk:
             disk.unmount()
         shutil.rmtree(folder, ignore_errors=True)
@@ -306,7 +317,11 @@ def _start(arena: Arena, program: Program) -> None:
     ports = [server.cluster.port for server in sorted(arena.servers.both, key=lambda one: one.name)]
     line = arena.loop.line(program.name, ports, inside.host if inside else "127.0.0.1")
     arena.lines[program.name] = line
-    env = {**program.environment, "DATABASE_URL": _with_places(program.environment["DATABASE_URL"], line.places)}
+    env = {
+        **program.environment,
+        **arena.recording,
+        "DATABASE_URL": _with_places(program.environment["DATABASE_URL"], line.places),
+    }
     command = program.command
     if inside:
         command = [shutil.which("ip") or "ip", "netns", "exec", inside.name, *command]

@@ -24,9 +24,11 @@ import psycopg
 from psycopg import sql
 
 from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, can_mount, faketime_library, has_namespaces
+from chaos.history.operations import recorded
 from chaos.load import Client, Record, Terms, terms_of
 from chaos.proxy import Direction, Moment
 from mmproject.provision import LOGINS, ROLE_LIMITS
+from mmproject.recording import Recorder
 
 POLL_S: Final = 0.05
 BACK_S: Final = 30.0  # a healed process or server is back by then, or that is a violation
@@ -64,6 +66,7 @@ class Occasion:
     seed: int
     arena: Arena = field(repr=False)
     record: Record = field(repr=False)
+    history: Recorder = field(repr=False)
     stop: threading.Event = field(repr=False)
     tell: Callable[[str, str], None] = field(repr=False)
     began_at: float = 0.0
@@ -103,6 +106,31 @@ class Occasion:
                 last = error
             time.sleep(POLL_S)
         raise Broken(f"not within {timeout_s:g} s: {what}; last seen: {last!r}")
+
+    @contextmanager
+    def database_lost(self) -> Iterator[None]:
+        """Around whatever may make the server lose what it has not flushed, until one is back: histories need it."""
+        number = self.history.invoke("database_lost", {})
+        try:
+            yield
+        finally:
+            self.history.returned(number, {})
+
+    def toggle(self, http: httpx.Client, symbol: str | None, enabled: bool, why: str) -> httpx.Response | None:
+        """An operator's command, recorded; None when no answer came."""
+        reason = f"chaos {self.seed} {time.time_ns()}: {why}"
+        path = f"/api/v1/symbols/{symbol}/quoting" if symbol else "/api/v1/quoting"
+        answers: list[httpx.Response] = []
+
+        def send() -> tuple[int, Any]:
+            answers.append(http.post(path, json={"enabled": enabled, "reason": reason}))
+            return answers[0].status_code, answers[0].json() if answers[0].status_code < 500 else None
+
+        try:
+            recorded(self.history, "toggle", {"symbol": symbol, "enabled": enabled, "reason": reason}, send)
+        except httpx.TransportError:
+            return None
+        return answers[0]
 
     @property
     def process(self) -> Any:
@@ -189,7 +217,9 @@ def churn(it: Occasion) -> None:
         for name in groups:
             names = ",".join(f"{name}-{number}" for number in range(CHURN_GROUP))
             command = [sys.executable, "-m", "bench.many_nodes", "--names", names]
-            process = arena.add_process(name, command, {"DATABASE_URL": arena.urls["node"], "MM_PROCESS": name})
+            process = arena.add_process(
+                name, command, {"DATABASE_URL": arena.urls["node"], "MM_PROCESS": name, **arena.recording}
+            )
             process.wanted = True
             changes += CHURN_GROUP
             it.wait(CHURN_GROUP / 10)
@@ -317,23 +347,27 @@ def listeners_lost(it: Occasion) -> None:
 
 
 def postgres_kill(it: Occasion) -> None:
-    it.arena.servers.kill(it.arena.servers.primary)
-    it.eventually(it.arena.servers.primary.answers, "the server answers again")
+    with it.database_lost():
+        it.arena.servers.kill(it.arena.servers.primary)
+        it.arena.supervisor.ended(it.arena.servers.primary.process.name)
+        it.eventually(it.arena.servers.primary.answers, "the server answers again")
 
 
 def postgres_restart(it: Occasion) -> None:
     servers = it.arena.servers
-    servers.stop(servers.primary)
-    it.wait()
-    servers.start(servers.primary)
+    with it.database_lost():
+        servers.stop(servers.primary)
+        it.wait()
+        servers.start(servers.primary)
 
 
 def failover(it: Occasion) -> None:
     """The primary is killed and the standby promoted; then the old one's data is thrown away and follows anew."""
     servers = it.arena.servers
     it.eventually(servers.is_followed, "the standby follows")
-    servers.kill(servers.primary, again=False)
-    servers.promote()
+    with it.database_lost():
+        servers.kill(servers.primary, again=False)
+        servers.promote()
     it.details["primary"] = servers.primary.name
     it.wait()
     servers.follow()
@@ -343,10 +377,9 @@ def old_primary_returns(it: Occasion) -> None:
     """As a failover, and then the old primary is started as it was: it takes connections, and can make nothing last."""
     servers = it.arena.servers
     it.eventually(servers.is_followed, "the standby follows")
-    servers.kill(servers.primary, again=False)
-    old = servers.promote()
-    with old_log_position(servers.primary) as promoted:
-        it.details["promoted_at"] = promoted
+    with it.database_lost():
+        servers.kill(servers.primary, again=False)
+        old = servers.promote()
     servers.start(old)
     it.wait()
     try:
@@ -361,22 +394,16 @@ def old_primary_returns(it: Occasion) -> None:
     servers.follow()
 
 
-@contextmanager
-def old_log_position(server: Any) -> Iterator[str]:
-    with server.connect() as connection:
-        row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
-    yield row[0] if row else ""
-
-
 def disk_full(it: Occasion) -> None:
     """No space for the data or the log for a while, then some again."""
     assert it.arena.disk is not None
-    it.arena.disk.fill()
-    try:
-        it.wait()
-    finally:
-        it.arena.disk.free()
-    it.eventually(it.arena.servers.primary.answers, "the server answers again")
+    with it.database_lost():  # it may end of it
+        it.arena.disk.fill()
+        try:
+            it.wait()
+        finally:
+            it.arena.disk.free()
+        it.eventually(it.arena.servers.primary.answers, "the server answers again")
 
 
 def connections_taken(it: Occasion) -> None:
@@ -455,11 +482,11 @@ def deadlock(it: Occasion) -> None:
         ours.execute("SET statement_timeout = '5s'")
         with suppress(psycopg.errors.QueryCanceled), ours.transaction():
             ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [last])
-            toggle = pool.submit(http.post, "/api/v1/quoting", json={"enabled": True, "reason": "chaos"})
+            toggle = pool.submit(it.toggle, http, None, True, "to lose a deadlock")
             it.eventually(lambda: it.rows(waits) or toggle.done(), "the command waits for our lock", 3)
             ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [first])
-        with suppress(httpx.TransportError):
-            it.details["answer"] = toggle.result().status_code
+        answer = toggle.result()
+        it.details["answer"] = answer.status_code if answer is not None else None
 
 
 # --- Orders, fills and steps ----------------------------------------------------------------------------------------
@@ -486,7 +513,7 @@ def hot_symbol(it: Occasion) -> None:
     terms = _terms(it, symbol)
     for number in range(32):
         tag = f"hot{it.seed}-{time.time_ns()}"
-        clients.append(Client(number, it.arena.client(), it.record, enough, tag, terms=terms))
+        clients.append(Client(number, it.arena.client(), it.record, enough, tag, terms=terms, history=it.history))
     for client in clients:
         client.start()
     it.wait()
@@ -597,20 +624,17 @@ def broker_emptied(it: Occasion) -> None:
 def daphne_killed_in_toggle(it: Occasion) -> None:
     """Killed a few milliseconds after an operator's command was sent: it happened with its audit, or not at all."""
     symbol, killed = it.symbol(), 0
-    audit = "SELECT count(*) FROM journal_audit WHERE target = %s AND reason = %s"
+    audit = "SELECT count(*) FROM journal_audit WHERE target = %s AND reason LIKE %s"
     for number in range(3):
-        reason = f"chaos {it.seed} {number} {time.time_ns()}"
-        body = {"enabled": number % 2 == 1, "reason": reason}
+        why = f"{number} of {time.time_ns()}"
         with it.arena.client() as http, ThreadPoolExecutor(1) as pool:
             it.eventually(it.arena.is_ready, "the API answers", 2 * BACK_S)
-            sent = pool.submit(http.post, f"/api/v1/symbols/{symbol}/quoting", json=body)
+            sent = pool.submit(it.toggle, http, symbol, number % 2 == 1, why)
             time.sleep(it.dice.uniform(0, 0.03))
             killed += it.arena.supervisor["daphne"].signal(signal.SIGKILL)
-            answer = None
-            with suppress(httpx.TransportError):
-                answer = sent.result()
+            answer = sent.result()
         if answer is not None and answer.status_code == 200:
-            it.eventually(partial(_is_there, it, audit, symbol, reason), "an answered toggle has its audit row")
+            it.eventually(partial(_is_there, it, audit, symbol, f"%{why}"), "an answered toggle has its audit row")
     it.details |= {"symbol": symbol, "killed": killed}
     quoting_on(it, symbol)
 
@@ -624,8 +648,8 @@ def quoting_on(it: Occasion, symbol: str) -> None:
 
     def on() -> bool:
         with it.arena.client() as http:
-            answer = http.post(f"/api/v1/symbols/{symbol}/quoting", json={"enabled": True, "reason": "chaos: healed"})
-            return answer.status_code == 200
+            answer = it.toggle(http, symbol, True, "healed")
+            return answer is not None and answer.status_code == 200
 
     it.eventually(on, "quoting is turned on again", 3 * BACK_S)
 
@@ -634,8 +658,8 @@ def kill_switch(it: Occasion) -> None:
     """Turned off and on by an operator while orders come in: I12 is what is at stake."""
     symbol = it.symbol()
     try:
-        with it.arena.client() as http, suppress(httpx.TransportError):
-            http.post(f"/api/v1/symbols/{symbol}/quoting", json={"enabled": False, "reason": "chaos"})
+        with it.arena.client() as http:
+            it.toggle(http, symbol, False, "the kill switch")
         it.wait()
     finally:
         quoting_on(it, symbol)
@@ -678,8 +702,9 @@ def rolling_restart(it: Occasion) -> None:
         it.arena.supervisor.start(name)
         it.wait(1.0)
     servers = it.arena.servers
-    servers.stop(servers.primary)
-    servers.start(servers.primary)
+    with it.database_lost():
+        servers.stop(servers.primary)
+        servers.start(servers.primary)
 
 
 def _needs_namespace() -> str | None:

@@ -14,9 +14,12 @@ import time
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 import httpx
+
+from chaos.history.operations import recorded
+from mmproject.recording import Recorder
 
 REQUEST_TIMEOUT_S: Final = 5.0
 RETRY_MIN_S: Final = 0.05
@@ -25,6 +28,12 @@ SETTLE_TIMEOUT_S: Final = 90.0  # that an order's outcome may stay unknown for; 
 REPEATS: Final = 0.05  # of the orders are sent again although they were answered
 
 Answer = dict[str, Any]
+Request = Literal["order", "cancel", "order_state"]
+REQUESTS: Final[dict[Request, tuple[str, str]]] = {
+    "order": ("POST", "/api/v1/orders"),
+    "cancel": ("DELETE", "/api/v1/orders/{}"),
+    "order_state": ("GET", "/api/v1/orders/{}"),
+}
 
 
 class Record:
@@ -121,11 +130,12 @@ class Client(threading.Thread):
     """Sends orders one after another, and cancels some that rest, until `stop` is set; every answer is recorded.
 
     `pause_s` is the mean pause between two orders, `terms` are the symbols (all of them by default).
+    `history` gets every request, for chaos/history.
     """
 
     def __init__(
         self, number: int, http: httpx.Client, record: Record, stop: threading.Event, tag: str, *,
-        pause_s: float = 0.0, terms: list[Terms] | None = None,
+        pause_s: float = 0.0, terms: list[Terms] | None = None, history: Recorder | None = None,
     ) -> None:  # fmt: skip
         super().__init__(daemon=True, name=f"client-{number}")
         self._dice = random.Random(f"{tag}-{number}")
@@ -133,6 +143,7 @@ class Client(threading.Thread):
         self._http.timeout = httpx.Timeout(REQUEST_TIMEOUT_S)
         self._pause_s = pause_s
         self._terms = terms or terms_of(self._http)
+        self._history = history
         self._record, self._stopped, self._tag, self._number = record, stop, tag, number
         self.tally = Tally()
         self.sent: list[Sent] = []
@@ -144,7 +155,7 @@ class Client(threading.Thread):
             while not self._stopped.is_set():
                 count += 1
                 order = made_up(self._dice, self._dice.choice(self._terms), f"{self._tag}-{self._number}-{count}")
-                answer = self._settled("POST", "/api/v1/orders", order["client_order_id"], order)
+                answer = self._settled("order", order["client_order_id"], order)
                 if answer is None:
                     continue
                 told = {key: value for key, value in order.items() if key in ("symbol", "side", "type")}
@@ -163,13 +174,13 @@ class Client(threading.Thread):
             self._http.close()
 
     def _cancel(self, order_id: str) -> None:
-        answer = self._settled("DELETE", f"/api/v1/orders/{order_id}", order_id, None)
+        answer = self._settled("cancel", order_id, None)
         if answer is not None:
             self._acknowledge(answer)
 
     def _repeat(self, one: Sent) -> None:
         """Send it again: the answer is to be the first one, whatever has become of the order since."""
-        again = self._settled("POST", "/api/v1/orders", one.order["client_order_id"], one.order)
+        again = self._settled("order", one.order["client_order_id"], one.order)
         if again is not None and again != one.answer:
             self.tally.wrong.append(f"first answered {one.answer}, and again {again}")
         self.tally.repeated += again == one.answer
@@ -180,34 +191,43 @@ class Client(threading.Thread):
         self.tally.longest_wait_s = max(self.tally.longest_wait_s, now - self._last_at)
         self._last_at = now
 
-    def _settled(self, method: str, path: str, order_id: str, body: dict[str, str] | None) -> Answer | None:
+    def _settled(self, op: Request, order_id: str, order: dict[str, str] | None) -> Answer | None:
         """The answer, however long it takes. None: a cancel came too late, or the answer was wrong (and is noted)."""
         deadline, pause_s = time.monotonic() + SETTLE_TIMEOUT_S, RETRY_MIN_S
         unknown = happened = False
         while True:
-            response = self._asked(method, path, body)
+            response = self._asked(op, order_id, order)
             if response is not None and response.status_code < 500:
                 break
             unknown = True
             if time.monotonic() > deadline:
-                self.tally.wrong.append(f"{method} {order_id}: no outcome in {SETTLE_TIMEOUT_S:g} s")
+                self.tally.wrong.append(f"{op} {order_id}: no outcome in {SETTLE_TIMEOUT_S:g} s")
                 return None
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_CAP_S)
-            state = self._asked("GET", f"/api/v1/orders/{order_id}", None)
-            happened |= method == "POST" and state is not None and state.status_code == 200
-        if unknown and method == "POST":
+            state = self._asked("order_state", order_id, None)
+            happened |= op == "order" and state is not None and state.status_code == 200
+        if unknown and op == "order":
             self.tally.unknown += 1
             self.tally.unknown_happened += happened
         if response.status_code == 200:
             answer: Answer = response.json()
             return answer
-        if not (method == "DELETE" and response.status_code == 409):  # 409: filled meanwhile
-            self.tally.wrong.append(f"{method} {order_id}: {response.status_code} {response.text[:200]}")
+        if not (op == "cancel" and response.status_code == 409):  # 409: filled meanwhile
+            self.tally.wrong.append(f"{op} {order_id}: {response.status_code} {response.text[:200]}")
         return None
 
-    def _asked(self, method: str, path: str, body: dict[str, str] | None) -> httpx.Response | None:
+    def _asked(self, op: Request, order_id: str, order: dict[str, str] | None) -> httpx.Response | None:
+        """None: it may have happened or not, which is what is found out next."""
+        answers: list[httpx.Response] = []
+
+        def send() -> tuple[int, Any]:
+            method, path = REQUESTS[op]
+            answers.append(self._http.request(method, path.format(order_id), json=order))
+            return answers[0].status_code, answers[0].json() if answers[0].status_code < 500 else None
+
         try:
-            return self._http.request(method, path, json=body)
+            recorded(self._history, op, order or {"client_order_id": order_id}, send)
         except httpx.TransportError:
-            return None  # it may have happened or not: that is what is found out next
+            return None
+        return answers[0]

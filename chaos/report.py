@@ -25,9 +25,11 @@ def document(bouts: Sequence[Bout]) -> dict[str, Any]:
     sometimes: Counter[str] = Counter()
     orders: Counter[str] = Counter()
     snapshots: Counter[str] = Counter()
+    operations: Counter[str] = Counter()
     for bout in bouts:
         counts.update(bout.counts)
         sometimes.update(bout.sometimes)
+        operations.update(bout.history.get("operations", {}))
         orders.update({name: value for name, value in bout.orders.items() if isinstance(value, int)})
         snapshots.update({name: value for name, value in bout.snapshots.items() if name != "longest_ms"})
     return {
@@ -37,6 +39,7 @@ def document(bouts: Sequence[Bout]) -> dict[str, Any]:
         "sometimes": dict(sometimes),
         "orders": dict(orders),
         "snapshots": dict(snapshots),
+        "operations": dict(operations),  # recorded, and checked as a history
         "violations": [one for bout in bouts for one in bout.violations],
         "broken": [f"seed {bout.seed}: {text}" for bout in bouts for text in (*bout.broken, *bout.invalid)],
         "gaps_by_fault": _joined(bouts, "gap_seconds"),

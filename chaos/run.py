@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
-from chaos import watch
+from chaos import history, watch
 from chaos.arena import Arena, arena, settled
 from chaos.faults import Broken, Fault, Occasion
 from chaos.load import Client, Record
@@ -23,6 +23,8 @@ from chaos.schedule import Entry, schedule
 from chaos.servers import NotThere
 from chaos.watch import Watch
 from mmproject.conf import Conf
+from mmproject.errors import UserError
+from mmproject.recording import Recorder
 
 CLIENTS: Final = 4
 PAUSE_S: Final = 0.03  # mean, of each client between two orders
@@ -58,6 +60,7 @@ class Bout:
     gaps: list[dict[str, Any]] = field(default_factory=list)
     tenures: list[dict[str, Any]] = field(default_factory=list)
     orders: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
     snapshots: dict[str, int] = field(default_factory=dict)
     violations: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # what did not hold
@@ -74,6 +77,7 @@ class Bout:
             "ok": self.ok, "seed": self.seed, "minutes": round(self.seconds / 60, 2), "began_at": self.began_at,
             "took_s": round(self.took_s, 1), "broken": self.broken, "invalid": self.invalid, "faults": self.counts,
             "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots,
+            "history": self.history,
             "violations": self.violations, "gaps_by_fault": _spread(self.gap_seconds),
             "takeovers_by_fault": _spread(self.takeover_seconds), "gaps": self.gaps, "tenures": self.tenures,
             "occasions": [_occasion(one, self.began_at) for one in self.occasions], "timeline": self.timeline,
@@ -116,13 +120,17 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     bout.began_at = time.time()
     record, enough, stop = Record(path), threading.Event(), threading.Event()
     tag = f"c{bout.seed}-{time.time_ns()}"
-    clients = [Client(number, found.client(), record, enough, tag, pause_s=PAUSE_S) for number in range(CLIENTS)]
+    recorder = Recorder(found.history, "chaos")
+    clients = [
+        Client(number, found.client(), record, enough, tag, pause_s=PAUSE_S, history=recorder)
+        for number in range(CLIENTS)
+    ]
     judge = Watch(found)
     judge.start()
     for client in clients:
         client.start()
     try:
-        _break(bout, found, record, stop, tell)
+        _break(bout, found, record, recorder, stop, tell)
         tell("chaos", "all is healed")
         if not settled(found, SETTLE_S):
             bout.broken.append(f"not all enabled symbols are quoted {SETTLE_S:g} s after the last fault")
@@ -138,13 +146,15 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     _judge(bout, found, record, clients, judge, tell)
 
 
-def _break(bout: Bout, found: Arena, record: Record, stop: threading.Event, tell: Tell) -> None:
+def _break(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: threading.Event, tell: Tell) -> None:
     """Follow the schedule; returns when its last fault is healed and the time is over."""
     threads = []
     end = bout.began_at + bout.seconds
     try:
         for entry in bout.planned:
-            one = Occasion(entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, stop, tell)
+            one = Occasion(
+                entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, recorder, stop, tell
+            )  # fmt: skip
             time.sleep(max(0.0, bout.began_at + entry.at_s - time.time()))
             # What heals more slowly than was planned is waited for: two faults of one thing would not be two faults.
             before = [other for other in bout.occasions if other.touches & one.touches]
@@ -206,6 +216,7 @@ def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judg
     bout.broken += [f"verify failed: {error}" for error in judge.errors[:5]]
     _orders(bout, record, clients)
     with found.connect() as connection:
+        _history(bout, found, connection)
         bout.sometimes |= watch.counted(connection, found.folder / "log")
         _gaps(bout, watch.versions(connection, bout.began_at - 1))
         _tenures(bout, connection)
@@ -260,6 +271,18 @@ def _tenures(bout: Bout, connection: psycopg.Connection[Any]) -> None:
         }
         for symbol, node, epoch, granted, ended, reason in rows
     ]  # fmt: skip
+
+
+def _history(bout: Bout, found: Arena, connection: psycopg.Connection[Any]) -> None:
+    """What nodes and clients were told, against time and the tables (docs/history.md)."""
+    try:
+        report = history.check(found.history, connection)
+    except UserError as error:
+        bout.broken.append(f"history: {error}")
+        return
+    bout.history = report.as_json()
+    for name, one in report.checks().items():
+        bout.broken += [f"{name}: {violation.what}" for violation in one.violations[:5]]
 
 
 def _verify(bout: Bout, found: Arena, record: Record) -> None:

@@ -117,9 +117,13 @@ def test_a_node_gets_in_when_all_ordinary_connections_are_taken(tmp_path: Path) 
             admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(role)))  # as journal_roles
         urls = provision.role_urls(url, tmp_path)
         provision.ensure_logins(admin, urls)
-        with pytest.raises(psycopg.OperationalError, match="reserved"):
+
+        def take_all() -> None:
             while True:
                 taken.enter_context(provision.connect(urls["console"]))
+
+        with pytest.raises(psycopg.OperationalError, match="reserved"):
+            take_all()
         with provision.connect(urls["node"]) as node:
             assert node.execute("SELECT current_user").fetchone() == ("mm_node",)
         with pytest.raises(psycopg.OperationalError, match="reserved"):

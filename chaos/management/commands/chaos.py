@@ -134,7 +134,9 @@ class Command(BaseCommand):
         orders = document["orders"]
         self.console.print(
             f"{orders['acknowledged']} answers acknowledged, {document['snapshots']['verified']} snapshots verified,"
-            f" {len(document['violations'])} violations"
+            f" {sum(document['operations'].values())} operations checked as a history,"
+            f" {len(document['violations'])} violations",
+            soft_wrap=True,
         )
         self.console.print("ok" if document["ok"] else "NOT ok", style="bold green" if document["ok"] else "bold red")
 
