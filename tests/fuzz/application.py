@@ -1,22 +1,23 @@
-"""The application itself, as Daphne calls it, without the network; and an exact eye on what a request changed."""
+"""The application itself, without Daphne before it; and an exact eye on what a request changed."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import async_to_sync
+from django.core.signals import request_started
+from django.urls import set_script_prefix
 from psycopg import sql
 from structlog.stdlib import ProcessorFormatter
 
-from mmproject.asgi import application
+from mmproject.asgi import OneHopHandler
 from tests.fuzz.inputs import Input
-from tests.fuzz.oracle import Answer, Tally, fault_of, fault_of_log
+from tests.fuzz.oracle import Answer, fault_of, fault_of_log
 from tests.support import Connection
 
 # Every table of the domain, and who may do what. Not: sessions, counts of failed logins, when a token was last used.
@@ -106,10 +107,12 @@ class Log:
         return text
 
 
-async def _called(sent: Input) -> Answer:
-    """The application's answer."""
+_handler: Final = OneHopHandler()
+
+
+def _called(sent: Input) -> Answer:
+    """The application's answer: what its ASGI handler does, in this thread, for what Daphne would make of the request."""
     headers = [(name.lower(), value.strip(b" \t")) for name, value in sent.headers if b"_" not in name]
-    headers = [header for header in headers if header[0] != b"daphne-root-path"]
     if sent.body or not sent.is_read:
         headers.append((b"content-length", b"%d" % len(sent.body)))
     path, _, query = sent.target.partition("?")
@@ -118,26 +121,28 @@ async def _called(sent: Input) -> Answer:
         "root_path": "", "scheme": "http", "query_string": query.encode(), "headers": headers,
         "client": ["127.0.0.1", 1], "server": ["127.0.0.1", 1],
     }  # fmt: skip
-    status, told, body = 0, {}, b""
-    is_read = False
+    set_script_prefix("/")
+    request_started.send(sender=OneHopHandler, scope=scope)
+    request, refusal = _handler.create_request(scope, io.BytesIO(sent.body))
+    response: Any = refusal if request is None else _handler.get_response(request)
+    try:
+        body = _whole(response)
+    finally:
+        response.close()
+    told = {name.lower(): value for name, value in response.items()}
+    return Answer(response.status_code, told, body)
 
-    async def receive() -> dict[str, Any]:
-        nonlocal is_read
-        if is_read:
-            await asyncio.Event().wait()  # the client stays: its leaving never comes
-        is_read = True
-        return {"type": "http.request", "body": sent.body, "more_body": False}
 
-    async def send(message: Any) -> None:
-        nonlocal status, told, body
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            told = {name.decode("latin1").lower(): value.decode("latin1") for name, value in message["headers"]}
-        else:
-            body += message.get("body", b"")
+def _whole(response: Any) -> bytes:
+    if not response.streaming:
+        return bytes(response.content)
+    if not response.is_async:
+        return b"".join(response.streaming_content)
 
-    await application(scope, cast(Any, receive), cast(Any, send))
-    return Answer(status, told, body)
+    async def whole() -> bytes:
+        return b"".join([part async for part in response.streaming_content])
+
+    return async_to_sync(whole)()
 
 
 class Judge:
@@ -147,62 +152,16 @@ class Judge:
         self._eye = eye
         self._log = log
 
-    async def judge(self, sent: Input) -> tuple[int, str | None]:
+    def judge(self, sent: Input) -> tuple[int, str | None]:
         """The status of the answer and what is wrong, if anything is."""
         self._log.taken()
         try:
-            answer = await _called(sent)
+            answer = _called(sent)
         except Exception as error:  # noqa: BLE001 - whatever it is, Daphne would answer 500
             return 500, f"the application fails: {error!r}"
         changed = self._eye.changed()
-        if fault := fault_of(sent, answer):
+        if fault := fault_of(sent, answer) or fault_of_log(self._log.taken()):
             return answer.status, fault
-        if fault := fault_of_log(self._log.taken()):
-            return answer.status, f"it is answered {answer.status}, and {fault}"
         if changed and (answer.is_refusal or sent.is_read):
             return answer.status, f"it is answered {answer.status}, and has changed {', '.join(changed)}"
         return answer.status, None
-
-
-def judged(
-    inputs: Callable[[int], Input], judge: Judge, tally: Tally, *, first: int
-) -> tuple[int, str, Callable[[Input], str | None]] | None:
-    """Send inputs from number `first` on until the tally has its goal.
-
-    Returns None, or of the first that goes wrong its number, what is wrong, and what sends another and says the same.
-    """
-    runner = asyncio.Runner()
-
-    async def all_of_them() -> tuple[int, str] | None:
-        number = first
-        # One thread for all requests, and so one connection to the database: else each would open its own.
-        async with ThreadSensitiveContext():
-            try:
-                while not tally.is_done:
-                    status, fault = await judge.judge(inputs(number))
-                    tally.count(status)
-                    if fault:
-                        return number, fault
-                    number += 1
-                return None
-            finally:
-                await sync_to_async(_close)()
-
-    async def again(sent: Input) -> str | None:
-        async with ThreadSensitiveContext():
-            try:
-                return (await judge.judge(sent))[1]
-            finally:
-                await sync_to_async(_close)()
-
-    found = runner.run(all_of_them())
-    if found is None:
-        runner.close()
-        return None
-    return *found, lambda sent: runner.run(again(sent))
-
-
-def _close() -> None:
-    from django.db import connections
-
-    connections["default"].close()
