@@ -45,8 +45,8 @@ def fault_of(sent: Input, answer: Answer) -> str | None:
         return None
     if answer.status not in API_REFUSALS:
         return f"the API refuses it with {answer.status}"
-    if sent.method == "HEAD":
-        return None
+    if sent.method == "HEAD" or (answer.status, answer.body) == (400, b""):
+        return None  # the latter is Twisted's own, to a request or form that cannot be taken apart
     return _fault_of_refusal(answer)
 
 
