@@ -8,9 +8,12 @@ PY := .venv/bin/python
 UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
               $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(SEED),--seed $(SEED))
 # make test T="tests/unit -k ledger"
-T ?= tests --ignore=tests/browser
+T ?= tests --ignore=tests/browser --ignore=tests/fuzz
+# make fuzz SEED=7 INPUTS=20000 FIRST=1234
+FUZZ_OPTIONS := $(if $(SEED),--fuzz-seed $(SEED)) $(if $(INPUTS),--fuzz-inputs $(INPUTS)) \
+                $(if $(FIRST),--fuzz-first $(FIRST))
 
-.PHONY: help setup setup-dev run test test-browser check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser fuzz check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +32,9 @@ test: setup-dev ## all tests that need no browser
 
 test-browser: setup-dev ## the tests that need a browser (Debian: apt-get install chromium)
 	@exec $(PY) -m pytest tests/browser
+
+fuzz: setup-dev ## 100,000 bad inputs: none may be answered 5xx or change anything; SEED=1 INPUTS=100000
+	@exec $(PY) -m pytest -p no:randomly tests/fuzz $(FUZZ_OPTIONS)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

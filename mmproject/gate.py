@@ -34,4 +34,4 @@ def install() -> None:
             return self.basic_error(400, b"Bad Request", detail)
         return process(self)
 
-    WebRequest.process = process_what_can_be_read
+    WebRequest.process = process_what_can_be_read  # type: ignore[method-assign]

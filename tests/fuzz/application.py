@@ -111,7 +111,7 @@ _handler: Final = OneHopHandler()
 
 
 def _called(sent: Input) -> Answer:
-    """The application's answer: what its ASGI handler does, in this thread, for what Daphne would make of the request."""
+    """The answer to what Daphne would make of the request: as its ASGI handler answers, but in this thread."""
     headers = [(name.lower(), value.strip(b" \t")) for name, value in sent.headers if b"_" not in name]
     if sent.body or not sent.is_read:
         headers.append((b"content-length", b"%d" % len(sent.body)))

@@ -1,4 +1,4 @@
-"""The stream's socket over the wire: what clients may get wrong in messages and frames, and a client that gets it right."""
+"""The stream's socket over the wire: messages and frames that clients get wrong, and a client that gets them right."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from console.stream.protocol import Close
 from tests.fuzz.inputs import World
@@ -40,7 +41,7 @@ def opened(world: World) -> ClientConnection:
 def _opened(world: World) -> ClientConnection:
     return connect(
         f"ws://{world.host}/ws/stream/",
-        origin=f"http://{world.host}",  # type: ignore[arg-type]
+        origin=Origin(f"http://{world.host}"),
         additional_headers={"Cookie": f"mm_session_{world.port}={world.session}"},
         compression=None,
         open_timeout=TIMEOUT_S,
@@ -77,7 +78,7 @@ def _read(message: str | bytes) -> Any:
 
 
 def closed_with(client: ClientConnection) -> int:
-    """The code that the server closes with; what it sends before is thrown away. Raises TimeoutError when it does not."""
+    """The code that the server closes with, whatever it sends before. Raises TimeoutError when it does not."""
     deadline = time.monotonic() + TIMEOUT_S
     try:
         while True:
@@ -126,9 +127,27 @@ def _frame(rng: random.Random) -> bytes:
     kind = rng.choices(("any", "reserved", "control", "text", "raw"), (30, 20, 20, 20, 10))[0]
     if kind == "raw":
         return rng.randbytes(rng.choice((1, 2, 20, 200)))
-    opcode = {"any": rng.randrange(16), "reserved": rng.choice((3, 7, 11, 15)), "control": rng.choice((8, 9, 10)), "text": 1}[kind]
+    opcode = {
+        "any": rng.randrange(16),
+        "reserved": rng.choice((3, 7, 11, 15)),
+        "control": rng.choice((8, 9, 10)),
+        "text": 1,
+    }[kind]
     first = opcode | (0x80 if rng.random() < 0.7 else 0) | (rng.choice((0x10, 0x20, 0x40)) if rng.random() < 0.3 else 0)
-    payload = rng.choice((b"", b"\x00", b"\x03\xe8", b"\x03\xe8\xff", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3", b"x" * 126, b"x" * 70_000, b"{}"))
+    payload = rng.choice(
+        (
+            b"",
+            b"\x00",
+            b"\x03\xe8",
+            b"\x03\xe8\xff",
+            b"\xff\xfe",
+            b"\xed\xa0\x80",
+            b"\xc3",
+            b"x" * 126,
+            b"x" * 70_000,
+            b"{}",
+        )
+    )
     told = len(payload) if rng.random() < 0.8 else rng.choice((0, 5, 125, 2**16, 2**31, 2**63 - 1))
     masked = 0x80 if rng.random() < 0.8 else 0
     if told < 126 and rng.random() < 0.9:

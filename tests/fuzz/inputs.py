@@ -128,7 +128,18 @@ ADMIN_LISTS: Final = (
     "authority/node", "authority/incarnation", "authority/lease", "authority/tenure", "authority/assignment",
     "authority/refusal", "auth/user", "auth/group", "accounts/apitoken",
 )  # fmt: skip
-ADMIN_QUERY: Final = ("q", "p", "o", "e", "all", "_facets", "id__exact", "symbol__exact", "symbol", "_changelist_filters")
+ADMIN_QUERY: Final = (
+    "q",
+    "p",
+    "o",
+    "e",
+    "all",
+    "_facets",
+    "id__exact",
+    "symbol__exact",
+    "symbol",
+    "_changelist_filters",
+)
 OTHERS: Final = (
     "/healthz", "/readyz", "/metrics", "/api/docs", "/api/openapi.json", "/favicon.ico", "/static/console/icon.svg",
     "/static/", "/static/../manage.py", "/ws/stream/", "/", "/api/", "/api/v1/", "//", "/%2e%2e/", "/index.php",
@@ -141,7 +152,8 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "T
 def _filled(rng: random.Random, world: World, text: str) -> str:
     """Names of things that exist in the place of {symbol} and the like."""
     names = {
-        "{symbol}": world.symbols, "{node}": world.nodes, "{order}": world.orders, "{number}": (str(rng.getrandbits(60)),),
+        "{symbol}": world.symbols, "{node}": world.nodes, "{order}": world.orders,
+        "{number}": (str(rng.getrandbits(60)),),
     }  # fmt: skip
     for mark, known in names.items():
         if mark in text:
@@ -377,7 +389,8 @@ def simpler(sent: Input) -> list[Input]:
 
 def _pieces(text: bytes) -> list[bytes]:
     """`text` without its first half, its second, its first quarter, and so on down to single bytes of a short one."""
-    found, size = [], len(text) // 2
+    found: list[bytes] = []
+    size = len(text) // 2
     while size >= 1 and len(found) < 200:
         found += [text[:at] + text[at + size :] for at in range(0, len(text), size)]
         size //= 2

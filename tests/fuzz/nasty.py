@@ -1,5 +1,7 @@
 """What input goes wrong with: texts, numbers, documents, encodings, and headers that programs trip over."""
 
+# ruff: noqa: E501 - tables
+
 from __future__ import annotations
 
 import json
@@ -14,28 +16,28 @@ JSON_TEXTS: Final = (
     "1e99999999999999999999", "NaN", "Infinity", "-Infinity", "01", "+1", ".5", "5.", "0x10", "1_000", "1,5", "--1",
     "9223372036854775807", "9223372036854775808", "-9223372036854775809", "18446744073709551616", "1" * 70, "9" * 5_000,
     "0." + "0" * 45 + "1", '""', '" "', '"0"', '"-0"', '"-1"', '"1e3"', '"NaN"', '"Infinity"', '"-inf"', '"sNaN"',
-    '"0x1"', '"1,000"', '"1_000"', '"٣"', '"١٠٠"', '"１"', '"²"', '"½"', '"100.25\\n"', '" 1"', '"1 "', '"\\u00001"',
+    '"0x1"', '"1,000"', '"1_000"', '"\u0663"', '"\u0661\u0660\u0660"', '"\uff11"', '"\u00b2"', '"\u00bd"', '"100.25\\n"', '" 1"', '"1 "', '"\\u00001"',
     '"999999999999999"', '"1000000000000000"', '"0.000000000000000001"', '"1' + "0" * 39 + '"', '"0.' + "3" * 40 + '"',
     '"1.' + "0" * 60 + '"', '"\\ud800"', '"\\udfff\\ud800"', '"a\\udc00b"', '"\\u0000"', '"\\uffff"', '"\\ufeff"', '"\\ud83d\\ude00"',
     '"e\\u0301"', '"\\u202e"', '"\\u2028"', '"\\x41"', '"\\u12"', "'1'", '"unterminated', "[]", "[1]", "[[]]", "{}",
     '{"a": 1}', '{"a": 1, "a": 2}', '{"$ne": null}', '["buy"]', '"buy"', '"BUY"', '"sell "', '"hold"', '"limit"', '"market"',
-    '"stop"', '"GTC"', '"FOK"', '"DAY"', '"gtc"', '"ALFA"', '"alfa"', '"NOPE"', '"ALFA\\u0000"', '"ALFA "', '"ＡＬＦＡ"',
+    '"stop"', '"GTC"', '"FOK"', '"DAY"', '"gtc"', '"ALFA"', '"alfa"', '"NOPE"', '"ALFA\\u0000"', '"ALFA "', '"\uff21\uff2c\uff26\uff21"',
     "\"'; DROP TABLE exchange_order; --\"", '"%s%n%x"', '"{0.__class__}"', '"${jndi:ldap://x}"', '"../../etc/passwd"',
     '"<script>alert(1)</script>"', '"ext-ALFA-000009999-0"', '"ext-"', "undefined", "None", "", ",", ":", "/* */ 1", "1 // x",
-    '"\t"', '"\n"', '"\x7f"', '"\x00"', "\x00", "\ufeff1", '"' + "A" * 300 + '"', '"' + "é" * 70 + '"', "[" * 60 + "]" * 60,
+    '"\t"', '"\n"', '"\x7f"', '"\x00"', "\x00", "\ufeff1", '"' + "A" * 300 + '"', '"' + "\u00e9" * 70 + '"', "[" * 60 + "]" * 60,
 )  # fmt: skip
 
 # Words for places where no JSON is: queries, forms, addresses, names.
 WORDS: Final = (
     "", " ", "0", "-1", "1", "00", "1.5", "1e3", "ten", "NaN", "inf", "true", "null", "undefined", "None", "\x00", "a\x00b", "\n",
-    "\r\nX-Injected: 1", "\t", "\x1b[31m", "\x7f", "\x85", "é", "ß", "İ", "ı", "٣", "１０", "²", "\u200b", "\u202e", "\ufeff",
+    "\r\nX-Injected: 1", "\t", "\x1b[31m", "\x7f", "\x85", "\u00e9", "\u00df", "\u0130", "\u0131", "\u0663", "\uff11\uff10", "\u00b2", "\u200b", "\u202e", "\ufeff",
     "\ufffe", "\U0001f600", "\U0010ffff", "e\u0301", "\ud800", "\udfff", "'", '"', "`", "\\", "\\x00", "%", "%s", "%n", "%00",
     "%zz", "%ff", "%25", "%u0041", "{}", "{{7*7}}", "${7*7}", "{0}", "[]", "()", "*", "?", "#", "&", ";", "|", "$(id)", "~", "..",
     "../..", ".", "/", "//", "\\..", "~root", "C:\\", "' OR '1'='1", "1; DROP TABLE x--", "1/**/OR/**/1=1", "<script>", "]]>",
     "<!--", "javascript:alert(1)", "//evil.example", "http://evil.example/", "ALFA", "alfa", "ALFA\x00", "ALFA-1", "A", "A" * 17,
     "A" * 64, "A" * 65, "A" * 300, "9" * 19, "9" * 20, "9" * 400, "9223372036854775807", "9223372036854775808", "-9223372036854775808",
     "18446744073709551615", "18446744073709551616-1", "1-1", "1~A", "1~", "~A", "9999999999999999999~A", "1~A'--", "ALFA-000000000001",
-    "ALFA-999999999999", "ALFA-00000000000٣", "ALFA-X00000000001", "BRAVO-000000000001", "1-99999999999999999999", "-1-1", "0-0",
+    "ALFA-999999999999", "ALFA-00000000000\u0663", "ALFA-X00000000001", "BRAVO-000000000001", "1-99999999999999999999", "-1-1", "0-0",
     "0001-01-01T00:00", "0001-01-01T00:00+23:59", "9999-12-31T23:59:59.999999", "9999-12-31T23:59-23:59", "10000-01-01", "2026-13-01",
     "2026-02-30T00:00", "2026-01-31T24:00", "2026-01-31T09:00Z", "2026-W05-6", "20260131", "1970-01-01T00:00:00+99:99", "now",
     "infinity", "-infinity", "epoch", "today", "buy", "sell", "open", "resting", "filled", "rejected", "limit", "market", "IOC", "GTC",
@@ -97,7 +99,9 @@ def word(rng: random.Random) -> str:
 
 def characters(rng: random.Random, count: int) -> str:
     """Characters of one part of Unicode or of all of it, surrogates among them."""
-    low, high = rng.choice(((0, 0x7F), (0x20, 0x7E), (0x80, 0xFF), (0x300, 0x36F), (0x600, 0x6FF), (0xD7F0, 0xE010), (0, 0x10FFFF)))
+    low, high = rng.choice(
+        ((0, 0x7F), (0x20, 0x7E), (0x80, 0xFF), (0x300, 0x36F), (0x600, 0x6FF), (0xD7F0, 0xE010), (0, 0x10FFFF))
+    )
     return "".join(chr(rng.randint(low, high)) for _ in range(count))
 
 
@@ -132,7 +136,9 @@ def percent(rng: random.Random, text: str) -> str:
     if kind < 0.8:
         return "".join(f"%{byte:02x}" for byte in text.encode(rng.choice(CODECS), "replace"))
     if kind < 0.9:
-        return rng.choice(("%", "%f", "%zz", "%ff", "%c0%80", "%ed%a0%80", "%f4%90%80%80", "%e2%82", "+", "%u0000", "%0d%0a", "%00"))
+        return rng.choice(
+            ("%", "%f", "%zz", "%ff", "%c0%80", "%ed%a0%80", "%f4%90%80%80", "%e2%82", "+", "%u0000", "%0d%0a", "%00")
+        )
     return "".join(c for c in text if "!" <= c <= "~" and c not in "#")
 
 
@@ -159,7 +165,9 @@ def hurt(rng: random.Random, content: bytes) -> bytes:
             case 4:
                 found[at:at] = found[:at][-rng.randint(1, 50) :]
             case _:
-                found[at:at] = rng.choice((b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b"\xed\xa0\x80", b'"', b"}", b"&", b"=", b"%"))
+                found[at:at] = rng.choice(
+                    (b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b"\xed\xa0\x80", b'"', b"}", b"&", b"=", b"%")
+                )
     return bytes(found)
 
 
@@ -194,14 +202,22 @@ def multipart(rng: random.Random, pairs: Sequence[tuple[str, str]]) -> tuple[byt
     for name, text in pairs:
         disposition = f'form-data; name="{name}"'
         if rng.random() < 0.3:
-            disposition += rng.choice(('; filename="x"', '; filename="../x"', "; filename*=utf-8''%ff", '; filename="', "; name=x", ""))
+            disposition += rng.choice(
+                ('; filename="x"', '; filename="../x"', "; filename*=utf-8''%ff", '; filename="', "; name=x", "")
+            )
         part = f"--b\r\nContent-Disposition: {disposition}\r\n"
         if rng.random() < 0.2:
             part += "Content-Transfer-Encoding: " + rng.choice(("base64", "quoted-printable", "x")) + "\r\n"
         if rng.random() < 0.2:
-            part += "Content-Type: " + rng.choice(("text/plain; charset=nonsense", "text/plain; charset=utf-16", "")) + "\r\n"
+            part += (
+                "Content-Type: "
+                + rng.choice(("text/plain; charset=nonsense", "text/plain; charset=utf-16", ""))
+                + "\r\n"
+            )
         lines.append(part + f"\r\n{text}")
-    body = ("\r\n".join(lines) + rng.choice(("\r\n--b--\r\n", "\r\n--b", "", "\r\n--c--\r\n"))).encode("utf-8", "surrogatepass")
+    body = ("\r\n".join(lines) + rng.choice(("\r\n--b--\r\n", "\r\n--b", "", "\r\n--c--\r\n"))).encode(
+        "utf-8", "surrogatepass"
+    )
     return body, b"multipart/form-data; boundary=b"
 
 
@@ -218,4 +234,16 @@ def authorization(rng: random.Random) -> bytes:
 
 def cookie(rng: random.Random) -> str:
     """A session's key that is none."""
-    return rng.choice(("", "x", "a" * 32, "a" * 31 + "\\000", '"\\000' + "a" * 31 + '"', "A" * 32, "é" * 32, "x" * 5_000, "../../x"))
+    return rng.choice(
+        (
+            "",
+            "x",
+            "a" * 32,
+            "a" * 31 + "\\000",
+            '"\\000' + "a" * 31 + '"',
+            "A" * 32,
+            "\u00e9" * 32,
+            "x" * 5_000,
+            "../../x",
+        )
+    )

@@ -105,7 +105,9 @@ class Tally:
 
     @property
     def refused(self) -> int:
-        return sum(count for status, count in self.statuses.items() if status == 0 or 400 <= status < 500 or status >= 1000)
+        return sum(
+            count for status, count in self.statuses.items() if status == 0 or 400 <= status < 500 or status >= 1000
+        )
 
     @property
     def failed(self) -> int:
@@ -118,7 +120,7 @@ class Tally:
 
 
 def shortest(sent: Input, fault: str, again: Callable[[Input], str | None]) -> Input:
-    """The request with all left out that can be left out while the same is wrong; `again` sends one and says what is."""
+    """All left out that can be while the same is wrong; `again` sends a request and says what is."""
     kind = fault.partition(":")[0]
     tries = 0
     while True:

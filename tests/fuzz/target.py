@@ -101,7 +101,7 @@ def _orders(system: System) -> list[str]:
     """An order that rests far away, and one that is done."""
     made = []
     with system.client() as client:
-        for name, price, kind in (("c-rests", "0.01", "GTC"), ("c-done", "0.01", "IOC")):
+        for name, kind in (("c-rests", "GTC"), ("c-done", "IOC")):
             symbol = client.get("/api/v1/symbols").json()["items"][0]
             order = {
                 "client_order_id": name, "symbol": symbol["symbol"], "side": "buy", "type": "limit",

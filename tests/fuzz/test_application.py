@@ -21,6 +21,7 @@ from tests.web.client import HOST, client_of
 from tests.web.conftest import worked
 from tests.web.stream import cookie_of
 
+
 @pytest.fixture(scope="module")
 def market(server: str, template: str) -> Iterator[HandMarket]:
     """A market with orders in every state, its nodes gone quiet: from here on only requests write."""
@@ -69,7 +70,7 @@ def _one_connection(market: HandMarket) -> Iterator[None]:
 def test_bad_input_is_refused_by_the_application_and_changes_nothing(
     market: HandMarket, world: World, phase: Callable[..., Tally], seed: int, first: int
 ) -> None:
-    assert settings.SESSION_COOKIE_NAME == f"mm_session_{world.port}"
+    assert f"mm_session_{world.port}" == settings.SESSION_COOKIE_NAME
     tally = phase("application", over_the_wire=False)
     with Log().heard() as log:
         judge = Judge(Eye(market.admin), log)

@@ -1,10 +1,13 @@
 """Requests over real connections: good HTTP around bad input, and HTTP that is broken itself."""
 
+# ruff: noqa: E501 - tables
+
 from __future__ import annotations
 
 import random
 import re
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from typing import Final
@@ -62,16 +65,12 @@ def statuses(port: int, raw: bytes) -> list[int]:
     """The statuses of all answers to these bytes; none when the connection is closed, or nothing comes for a while."""
     said = b""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
-        try:
+        with suppress(OSError):  # refused before all of it was sent; what it said of that can still be read
             connection.sendall(raw)
-        except OSError:
-            pass  # refused before all of it was sent; what it said of that can still be read
         connection.settimeout(WAITED_S)
-        try:
+        with suppress(OSError):
             while len(said) < ANSWER_BYTES_MAX and (part := connection.recv(65_536)):
                 said += part
-        except OSError:
-            pass
     return [int(status) for status in _STATUS_LINE.findall(said)]
 
 
@@ -121,7 +120,9 @@ def broken_at(seed: int, number: int, world: World) -> bytes:
 
 def _handshake(rng: random.Random, world: World) -> bytes:
     """A WebSocket's opening, seldom a good one."""
-    path = rng.choice((b"/ws/stream/", b"/ws/stream/", b"/ws/stream", b"/", b"/ws/", b"/%ff", b"/ws/stream/%00", b"/api/v1/orders"))
+    path = rng.choice(
+        (b"/ws/stream/", b"/ws/stream/", b"/ws/stream", b"/", b"/ws/", b"/%ff", b"/ws/stream/%00", b"/api/v1/orders")
+    )
     origin = rng.choice((f"http://{world.host}".encode(), b"null", b"http://[", b"http://evil.example", b"\xff", b""))
     lines = [
         b"GET " + path + rng.choice((b"", b"?%ff", b"?x=1")) + b" HTTP/1.1",
@@ -135,7 +136,9 @@ def _handshake(rng: random.Random, world: World) -> bytes:
     ]  # fmt: skip
     for extra in (b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions", b"Daphne-Root-Path"):
         if rng.random() < 0.2:
-            lines.append(extra + b": " + rng.choice((b"\xff", b"x, y", b"%ff", b"permessage-deflate; x=y", b"/evil", b",,;")))
+            lines.append(
+                extra + b": " + rng.choice((b"\xff", b"x, y", b"%ff", b"permessage-deflate; x=y", b"/evil", b",,;"))
+            )
     rng.shuffle(lines[1:])
     return b"\r\n".join(lines) + b"\r\n\r\n" + rng.choice((b"", b"", b"x", b"\x81\x02hi"))
 

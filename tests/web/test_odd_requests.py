@@ -98,7 +98,9 @@ def test_a_form_that_cannot_be_read_at_an_address_that_is_none_is_404(content_ty
     assert b"nothing here" in answer.content
 
 
-@pytest.mark.parametrize("address", ["authority/node/%00/change/", "exchange/order/1%00/history/", "auth/group/%00/delete/"])
+@pytest.mark.parametrize(
+    "address", ["authority/node/%00/change/", "exchange/order/1%00/history/", "auth/group/%00/delete/"]
+)
 def test_an_address_of_the_admin_with_a_nul_is_refused(standing_market: HandMarket, address: str) -> None:
     browser = Client(raise_request_exception=False)
     browser.force_login(user_of("ada", ADMIN), BACKEND)
