@@ -8,9 +8,12 @@ PY := .venv/bin/python
 UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
               $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(SEED),--seed $(SEED))
 # make test T="tests/unit -k ledger"
-T ?= tests --ignore=tests/browser
+T ?= tests --ignore=tests/browser --ignore=tests/fuzz
+# make fuzz SEED=7 INPUTS=20000 FIRST=1234
+FUZZ_OPTIONS := $(if $(SEED),--fuzz-seed $(SEED)) $(if $(INPUTS),--fuzz-inputs $(INPUTS)) \
+                $(if $(FIRST),--fuzz-first $(FIRST))
 
-.PHONY: help setup setup-dev run test test-browser chaos-smoke check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser chaos-smoke fuzz check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +35,9 @@ test-browser: setup-dev ## the tests that need a browser (Debian: apt-get instal
 
 chaos-smoke: setup-dev ## ten minutes of faults, each kind at least once (as root, with Debian's faketime); build/chaos
 	@exec $(PY) manage.py chaos --minutes 10 --seed 1 --report build/chaos $(CHAOS)
+
+fuzz: setup-dev ## 100,000 bad inputs: none may be answered 5xx or change anything; SEED=1 INPUTS=100000
+	@exec $(PY) -m pytest -p no:randomly tests/fuzz $(FUZZ_OPTIONS)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

@@ -184,6 +184,8 @@ def _happen(one: Occasion, before: list[Occasion]) -> None:
         one.fault.act(one)
     except (Broken, NotThere) as error:
         one.error = str(error)
+    except psycopg.OperationalError as error:  # it lost its own connection to a fault of the database
+        one.cut_short, one.details["cut_short"] = True, str(error).strip()[:100]
     except Exception as error:  # noqa: BLE001 - a fault that fails is a finding, whatever it raised
         one.error = f"{type(error).__name__}: {error}"
     finally:
@@ -206,7 +208,7 @@ def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judg
     tell("chaos", "judging")
     bout.counts = {fault.name: 0 for fault in bout.faults}
     for one in bout.occasions:
-        bout.counts[one.fault.name] += 1
+        bout.counts[one.fault.name] += not one.cut_short
     bout.invalid += [f"{name} did not happen" for name, count in bout.counts.items() if not count]
     bout.snapshots = {
         "verified": judge.snapshots, "no_server": judge.unreachable, "longest_ms": judge.longest_ms,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from channels.routing import URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from channels.sessions import CookieMiddleware
-from django.urls import path
+from django.urls import path, re_path
 
 from console.stream.reader import Reader
 from console.stream.socket import Receive, Scope, Send, StreamSocket
@@ -40,6 +40,12 @@ def same_origin_only(inner: Application) -> Application:
     return application
 
 
+async def nowhere(_scope: Scope, receive: Receive, send: Send) -> None:
+    """An address with no stream behind it, which Channels would take for an error of ours: HTTP 403."""
+    await receive()  # websocket.connect
+    await send({"type": "websocket.close"})
+
+
 def websocket_application(reader: Reader | None = None) -> Application:
     """The ASGI application for WebSockets. It has one reader for the whole process, which the first socket starts.
 
@@ -48,5 +54,5 @@ def websocket_application(reader: Reader | None = None) -> Application:
     """
     reader = reader or Reader(lambda: connect_url("console"))
     # Channels routes to ASGI applications by Django's paths, which are typed for views.
-    routes = [path("ws/stream/", cast(Any, StreamSocket(reader)))]
+    routes = [path("ws/stream/", cast(Any, StreamSocket(reader))), re_path("", cast(Any, nowhere))]
     return same_origin_only(AllowedHostsOriginValidator(CookieMiddleware(URLRouter(routes))))

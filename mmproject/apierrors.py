@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from pydantic import BaseModel
 
 
@@ -38,3 +39,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/api/"):
         return JsonResponse({"code": "bad_request", "detail": detail}, status=400)
     return HttpResponse(f"{detail}\n", status=400, content_type="text/plain; charset=utf-8")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404, without its look for a CSRF token: a form that cannot be read would then be an error."""
+    return render(request, "404.html", status=404)

@@ -16,6 +16,7 @@ from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 from django.http import HttpRequest, HttpResponseBase  # noqa: E402
 
 from console.routing import websocket_application  # noqa: E402
+from mmproject import gate  # noqa: E402
 from mmproject.pacing import paced  # noqa: E402
 
 
@@ -34,6 +35,7 @@ class OneHopHandler(ASGIHandler):
         return response
 
 
+gate.install()
 application = ProtocolTypeRouter(
     {
         "http": paced(cast(Any, OneHopHandler())),

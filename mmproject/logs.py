@@ -26,6 +26,21 @@ _SHARED: list[Any] = [
 _QUIET = ("twisted", "daphne.http_protocol", "daphne.ws_protocol", "asyncio", "axes", "urllib3", "kombu", "amqp")
 
 
+class ClientsFaults(logging.Filter):
+    """What a request did wrong is a warning, and shows no traceback: there is no error of ours to look for.
+
+    Django logs some refusals, say of another host's name, as errors with all their frames. Whoever can reach the port
+    could fill the log with them, and hide a real one.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_refusal = record.name == "django.request" and getattr(record, "status_code", 500) < 500
+        if is_refusal or record.name.startswith("django.security."):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def configure(options: dict[str, Any]) -> None:
     """Set up logging for this process; `options` is settings.LOGGING (level, process)."""
     renderer: list[Any]
@@ -48,6 +63,7 @@ def configure(options: dict[str, Any]) -> None:
     # stderr, because a command's stdout belongs to its answer (`--json` prints one document and nothing else).
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(ClientsFaults())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(options["level"])

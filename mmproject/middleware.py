@@ -1,15 +1,19 @@
-"""What every request passes: the Content-Security-Policy, and a look at the shape of its session cookie."""
+"""What every request passes: the Content-Security-Policy, the shape of its session cookie, the admin's odd values."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+import structlog
 from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.db import DataError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
+
+logger = structlog.get_logger(__name__)
 
 SESSION_KEY = re.compile(r"[a-z0-9]{32}")  # as Django makes them
 
@@ -47,3 +51,13 @@ class SessionCookieShape(MiddlewareMixin):
     def process_request(self, request: Any) -> None:
         if not is_session_key(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
             request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+
+
+class AdminsUnfitValues(MiddlewareMixin):
+    """A value that no column can hold, such as a NUL, is 400: Django's admin hands an address's pieces to a query."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not (isinstance(exception, DataError) and request.path.startswith("/admin/")):
+            return None
+        logger.warning("admin_refused", path=request.path, error=str(exception).splitlines()[0])
+        return HttpResponse("a value is out of its range\n", status=400, content_type="text/plain; charset=utf-8")

@@ -61,6 +61,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "mmproject.middleware.AdminsUnfitValues",
     "axes.middleware.AxesMiddleware",  # last: it turns a lock-out into its own answer
 ]
 

@@ -16,3 +16,4 @@ urlpatterns = [
 ]
 
 handler400 = "mmproject.apierrors.bad_request"
+handler404 = "mmproject.apierrors.not_found"
