@@ -10,7 +10,7 @@ UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
 # make test T="tests/unit -k ledger"
 T ?= tests --ignore=tests/browser
 
-.PHONY: help setup setup-dev run test test-browser check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser model check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: setup-dev ## all tests that need no browser
 
 test-browser: setup-dev ## the tests that need a browser (Debian: apt-get install chromium)
 	@exec $(PY) -m pytest tests/browser
+
+model: setup ## the lease protocol's model, every state of it; M="--trap no-lock" or M=--help
+	@$(PY) -m model $(M)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .
