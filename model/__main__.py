@@ -141,8 +141,8 @@ def print_check(one: dict[str, Any]) -> None:
     """One part's answer, and its counter-example if there is one."""
     verdict = "holds" if one["holds"] else "BROKEN"
     print(f"{one['part']:9} {verdict}: {', '.join(one['properties'])}")
-    print(f"          {one['nodes']} nodes, {one['symbols']} symbols: {one['states']:,} states, {one['steps']:,} steps, "
-          f"at most {one['depth']} from the start, {one['seconds']} s")  # fmt: skip
+    print(f"          {one['nodes']} nodes, {one['symbols']} symbols: {one['states']:,} states, {one['steps']:,} "
+          f"steps, at most {one['depth']} from the start, {one['seconds']} s")  # fmt: skip
     for title in one["never_done"]:
         print(f"          never happened: {title}")
     print(*one["trace"], sep="\n", end="\n" if one["trace"] else "")

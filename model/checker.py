@@ -145,17 +145,17 @@ class Exploration:
 def uncovered(exploration: Exploration, told: Told | None = None) -> Trace | None:
     """A way for ever round states in which some symbol is unheld and some node healthy, or None: then coverage holds.
 
-    From some moment on nothing more goes wrong and nobody gives orders (steps that are not fair do not happen any more):
-    who keeps breaking things can keep anything from being done. Fairness is weak: what can be done all the time, by whoever,
-    is done some time; what is possible only now and then need never happen. And a node that runs renews in time: the clock
-    does not tick on beyond its expires_at. How quick it is in all else is left open.
+    From some moment on nothing more goes wrong and nobody gives orders (steps that are not fair do not happen any
+    more): who keeps breaking things can keep anything from being done. Fairness is weak: what can be done all the time,
+    by whoever, is done some time; what is possible only now and then need never happen. And a node that runs renews in
+    time: the clock does not tick on beyond its expires_at. How quick it is in all else is left open.
 
     1. take the states that are bad, and the fair steps between them
     2. find their strongly connected components: who stays bad for ever ends up going round in one (or standing in one)
     3. in one that is really stayed in, every action that is possible in all of its states is taken within it. One of
        which that is true is a counter-example.
-    A step in the reduced graph stands for its images under renaming, and "some symbol" may be one and then the other: that
-    makes more runs count as bad, never fewer.
+    A step in the reduced graph stands for its images under renaming, and "some symbol" may be one and then the other:
+    that makes more runs count as bad, never fewer.
     """
     bad = [n for n, state in enumerate(exploration.states) if is_bad(state)]
     if told:
@@ -208,7 +208,7 @@ def components(graph: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[n])
                 if low[n] == index[n]:
-                    component = []
+                    component: list[int] = []
                     while not component or component[-1] != n:
                         component.append(stack.pop())
                         on_stack.discard(component[-1])

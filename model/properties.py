@@ -1,7 +1,7 @@
 """What must hold: DESIGN §9's I1 to I5 and I14, and two rules of §3 and §4 that they rest on.
 
-Safety is judged at each step from the state before it and the one after. Coverage is about what must happen in the end, and
-is judged on the graph of all states (`model.checker.uncovered`).
+Safety is judged at each step from the state before it and the one after. Coverage is about what must happen in the
+end, and is judged on the graph of all states (`model.checker.uncovered`).
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def _withdrawn(before: State, step: Step) -> bool:
 PROPERTIES: Final[Mapping[str, Property]] = {
     one.name: one
     for one in (
-        Property("I1", "a symbol's one lease is held by an incarnation that has not ended, by the open tenure and the fence too", _one_lease),
+        Property("I1", "lease, open tenure and fence have one holder, which has not ended", _one_lease),
         Property("I2", "every grant's epoch is higher than all before it, also after a failover", _epochs_rise),
         Property("I3", "no tenure begins while another of its symbol is open", _no_overlap),
         Property("I4", "a quote commits under a tenure, and before any later epoch's grant", _fenced),
         Property("I5", "no quote commits later than its tenure's end plus the transaction timeout", _in_time),
         Property("never-back", "an incarnation that has ended or expired never comes back (§3)", _never_back),
-        Property("withdrawn", "the end of a holder that was lost withdraws its quote in the same commit (§4)", _withdrawn),
-        Property("covered", "an enabled symbol is held in the end while some node is healthy (I14, without its seconds)", None),
+        Property("withdrawn", "the end of a lost holder withdraws its quote in the same commit (§4)", _withdrawn),
+        Property("covered", "a symbol is held in the end while some node is healthy (I14, without its seconds)", None),
     )
 }  # fmt: skip
 SAFETY: Final = tuple(name for name, one in PROPERTIES.items() if one.holds)

@@ -1,9 +1,9 @@
 """The protocol: each action is what one SQL function does, or what happens to a process, a clock or a server.
 
-A function that judges and writes under the locks that it waited for is one step: whoever could change what it judged waits
-for it. Where something else can come between, it is several: a replacement reads its deadline, waits for the quote's row,
-holds it, commits; a grant holds its incarnation and lease while it waits for the quote's row. Statements that were sent
-and not begun may come at any time, whatever has become of their sender by then.
+A function that judges and writes under the locks that it waited for is one step: whoever could change what it judged
+waits for it. Where something else can come between, it is several: a replacement reads its deadline, waits for the
+quote's row, holds it, commits; a grant holds its incarnation and lease while it waits for the quote's row. Statements
+that were sent and not begun may come at any time, whatever has become of their sender by then.
 
 `Rules` are the decisions that keep the protocol right. Each trap is one of them decided otherwise.
 """
@@ -19,7 +19,7 @@ from model.state import HOLDS, NOBODY, PART, SENT, TIMEOUT, TTL, WAITS, Flight, 
 
 
 class Action(NamedTuple):
-    """What a step is called, and which SQL functions it stands for: the one that is called, then those that it calls."""
+    """What a step is called, and the SQL functions it stands for: the one that is called, then those that it calls."""
 
     name: str
     sql: tuple[str, ...] = ()
@@ -65,8 +65,9 @@ LOOK = Action("look and find nothing to do")
 UNHEARD = Action("the same, and the doorbell is lost", fair=False)
 
 ACTIONS: Final = (
-    REGISTER, RENEW, RENEW_BEGINS, SWEEP, BEGIN_LEAVE, LEAVE, ACQUIRE, GRANT, RELEASE, APPLY, DRAIN, SEND, READ, JUDGE, COMMIT,
-    SEND_RELEASE, LATE_RELEASE, LOST, TICK, SESSION_LOST, CRASH, STOP, RESUME, KILL, LOOK, UNHEARD,
+    REGISTER, RENEW, RENEW_BEGINS, SWEEP, BEGIN_LEAVE, LEAVE, ACQUIRE, GRANT, RELEASE, APPLY, DRAIN,
+    SEND, READ, JUDGE, COMMIT, SEND_RELEASE, LATE_RELEASE, LOST,
+    TICK, SESSION_LOST, CRASH, STOP, RESUME, KILL, LOOK, UNHEARD,
 )  # fmt: skip
 
 
@@ -107,8 +108,8 @@ _RULES_OF_ENDS: Final = (
     "renewal_locks_first", "expired_stays_expired", "register_ends_former", "expiry_is_swept", "grant_is_durable",
 )  # fmt: skip
 _RULES_OF_THE_FENCE: Final = (
-    *_RULES_OF_ENDS, "part_expires", "writer_lock", "taker_lock", "judges_after_lock", "clock_after_lock", "epoch_rises",
-    "grant_raises_fence", "end_drops_fence", "release_names_holder", "timeouts", "autocommit",
+    *_RULES_OF_ENDS, "part_expires", "writer_lock", "taker_lock", "judges_after_lock", "clock_after_lock",
+    "epoch_rises", "grant_raises_fence", "end_drops_fence", "release_names_holder", "timeouts", "autocommit",
 )  # fmt: skip
 
 
@@ -116,8 +117,9 @@ class Protocol:
     """The steps from a state. With `cover` the model says who runs and what is assigned to whom, too.
 
     Without, every node may take or release any symbol at any time, and may do nothing for as long as it likes: more can
-    happen than with any assignment and with any stops and kills, which is what safety is to be checked against. Who must
-    do something is what coverage is about; quotes and their statements, of which none changes a lease, are left out then.
+    happen than with any assignment and with any stops and kills, which is what safety is to be checked against. Who
+    must do something is what coverage is about; quotes and their statements, of which none changes a lease, are left
+    out then.
 
     `reduced` leaves out what provably makes no difference while the rules are as they are (see `settled`).
     """
@@ -180,9 +182,9 @@ class Protocol:
     def settled(self, state: State) -> State:
         """The state without differences that make none, each while the rules that it rests on are as they are:
 
-        1. an incarnation that is over can only be ended: how much of its TTL is left, its session and why do not matter;
-           and when it holds nothing, its end changes nothing. (A lost session alone is no such end while there are
-           quotes: until it is swept, a statement of its other connection still has the right.)
+        1. an incarnation that is over can only be ended: how much of its TTL is left, its session and why do not
+           matter; and when it holds nothing, its end changes nothing. (A lost session alone is no such end while there
+           are quotes: until it is swept, a statement of its other connection still has the right.)
         2. a statement that is bound to be refused changes nothing: it is refused at once. One that is on its way and is
            not might as well be sent now, since it names the incarnation and the epoch that stand there; and so might a
            late release, since it frees what its incarnation holds, and that may release at any time

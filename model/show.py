@@ -61,7 +61,8 @@ def changes(before: State, after: State) -> Iterator[str]:
             f"{label} {a} -> {b}"
             for label, a, b in (
                 ("lease", f"{_name(was.holder)} epoch {was.epoch}", f"{_name(row.holder)} epoch {row.epoch}"),
-                ("fence", f"{_name(was.fence_holder)} epoch {was.fence_epoch}", f"{_name(row.fence_holder)} epoch {row.fence_epoch}"),
+                ("fence", _name(was.fence_holder), _name(row.fence_holder)),
+                ("fence's epoch", was.fence_epoch, row.fence_epoch),
                 ("open tenure", _name(was.tenure), _name(row.tenure)),
                 ("live quote", was.quote, row.quote),
                 ("assigned to", was.assigned + 1 or "-", row.assigned + 1 or "-"),

@@ -1,13 +1,13 @@
 """The state of the model: what the tables say, what is in flight, and what a crash would bring back.
 
 Two states that differ only in names and absolute numbers are one: the protocol compares epochs and incarnations, and
-never looks at their size. `canonical` picks one of them, so that the state space is finite though the protocol runs for ever.
+never looks at their size. `canonical` picks one of them, so that there are finitely many though it runs for ever.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise, permutations
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 TTL: Final = 2  # ticks: the fewest with which a node lives through a tick and one that doesn't renew does not
 TIMEOUT: Final = 1  # ticks that a transaction lives through: transaction_timeout (2 s) is below the TTL (3 s)
@@ -109,9 +109,9 @@ def canonical(state: State) -> State:
     """The one state that stands for all that differ from it by names of nodes and symbols and by absolute numbers.
 
     An incarnation is its node's current one, or a former one (they have all ended); an epoch is the newest of its
-    symbol, the one before, or an old one. Symbols are sorted by what is known of them whatever the nodes are called; where
-    that is the same, both orders are tried. Then nodes are sorted by all that is known of them: those of which the same
-    is known may change places. So states that are images of each other come out the same.
+    symbol, the one before, or an old one. Symbols are sorted by what is known of them whatever the nodes are called;
+    where that is the same, both orders are tried. Then nodes are sorted by all that is known of them: those of which
+    the same is known may change places. So states that are images of each other come out the same.
     """
     count = len(state.symbols)
     keys = [_known_of_symbol(state, s) for s in range(count)]
@@ -200,7 +200,7 @@ def _renamed(state: State, order: list[int]) -> State:
     )
 
 
-def _sortable(value: object) -> object:
+def _sortable(value: object) -> Any:
     """Of states that are told apart by their order only: None does not compare with a tuple."""
     if value is None:
         return ()

@@ -37,7 +37,7 @@ TRAPS: Final[Mapping[str, Trap]] = {
         Trap("no-raise", "a grant leaves the fence as it is, and an end too",
              replace(_RIGHT, grant_raises_fence=False, end_drops_fence=False), "I1"),
         Trap("no-fence-at-end", "the end of a tenure leaves its fence up",
-             replace(_RIGHT, end_drops_fence=False, part_expires=False), "I5"),
+             replace(_RIGHT, end_drops_fence=False), "I5"),
         Trap("quote-stays", "a takeover leaves the quote of the holder that was lost",
              replace(_RIGHT, end_withdraws=False), "withdrawn"),
         Trap("same-epoch", "a grant does not raise the epoch",

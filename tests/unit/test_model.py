@@ -22,7 +22,8 @@ PAGE = (ROOT / "docs/model.md").read_text(encoding="utf-8")
 STATES_MAX = 100_000
 # Changes membership, leases, the assignment or the fence.
 CHANGES_RIGHTS = re.compile(
-    r"(INSERT INTO|UPDATE) authority_(node|incarnation|lease|tenure|assignment|rebalance)\b|SET\s+(epoch = [^;]*)?holder = "
+    r"(INSERT INTO|UPDATE) authority_(node|incarnation|lease|tenure|assignment|rebalance)\b"
+    r"|SET\s+(epoch = [^;]*)?holder = "
 )
 
 
