@@ -42,7 +42,7 @@ def every_state(protocol: Protocol, nodes: int, symbols: int) -> list[State]:
     return exploration.states
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600)  # 50 s of a core
 @pytest.mark.parametrize("part", ["safety", "coverage"])
 def test_every_state_of_three_nodes_and_two_symbols_is_right(part: str) -> None:
     answer = check(part, nodes=3, symbols=2, states_max=STATES_MAX)
@@ -65,6 +65,7 @@ def test_a_trap_is_a_rule_decided_otherwise(name: str) -> None:
     assert TRAPS[name].rules != Rules()
 
 
+@pytest.mark.timeout(600)  # 20 s of a core, which a busy machine shares
 def test_leaving_out_what_makes_no_difference_leaves_out_nothing_else() -> None:
     reduced = Protocol()
     full = every_state(Protocol(reduced=False), 2, 1)
