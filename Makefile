@@ -13,7 +13,7 @@ T ?= tests --ignore=tests/browser --ignore=tests/fuzz
 FUZZ_OPTIONS := $(if $(SEED),--fuzz-seed $(SEED)) $(if $(INPUTS),--fuzz-inputs $(INPUTS)) \
                 $(if $(FIRST),--fuzz-first $(FIRST))
 
-.PHONY: help setup setup-dev run test test-browser chaos-smoke fuzz check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser chaos-smoke fuzz model check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ chaos-smoke: setup-dev ## ten minutes of faults, each kind at least once (as roo
 
 fuzz: setup-dev ## 100,000 bad inputs: none may be answered 5xx or change anything; SEED=1 INPUTS=100000
 	@exec $(PY) -m pytest -p no:randomly tests/fuzz $(FUZZ_OPTIONS)
+
+model: setup ## the lease protocol's model, every state of it; M="--trap no-lock" or M=--help
+	@$(PY) -m model $(M)
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .
