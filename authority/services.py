@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 
 from authority.errors import UnknownNode
 from mmproject import query
+from mmproject.crashpoints import crash_point
 from mmproject.db import retrying, sqlstate
 
 UNKNOWN = "MM404"
@@ -42,9 +43,11 @@ def set_draining(node: str, draining: bool, actor: str, reason: str = "") -> Dra
     """
 
     def command() -> Drain:
+        crash_point("drain.before")
         changed: Drain = query.document(
             "SELECT authority_set_draining_v1(%s, %s, %s, %s)", [node, draining, actor, reason]
         )
+        crash_point("drain.after")
         return changed
 
     try:

@@ -31,6 +31,7 @@ from exchange.orderflow import external_orders
 from exchange.prices import reference_price
 from mmproject import doorbell, query
 from mmproject.conf import conf
+from mmproject.crashpoints import crash_point
 from mmproject.db import retrying, sqlstate
 
 ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
@@ -126,14 +127,17 @@ def submit_order(
 
     def told(notice: Diagnostic) -> None:
         if notice.sqlstate == FILLED:
+            crash_point("fill.committed")
             doorbell.ring((symbol,))
 
     def command() -> OrderAnswer:
+        crash_point("order.before")
         with query.noticed(told):
             answer: OrderAnswer = query.document(
                 "CALL exchange_place_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
                 [client_order_id, symbol, side, type, time_in_force, price, quantity],
             )
+        crash_point("order.after")
         return answer
 
     try:
@@ -154,7 +158,9 @@ def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
 
     def command() -> list[dict[str, Any]]:
+        crash_point("batch.before")
         answers: list[dict[str, Any]] = query.value("CALL exchange_place_orders_v1(%s::jsonb)", [json.dumps(orders)])
+        crash_point("batch.after")
         return answers
 
     try:
@@ -170,7 +176,14 @@ def cancel_order(client_order_id: str) -> OrderAnswer:
 
     Raises UnknownOrder, OrderNotOpen.
     """
-    answer: OrderAnswer = retrying(lambda: query.document("SELECT exchange_cancel_order_v2(%s)", [client_order_id]))
+
+    def command() -> OrderAnswer:
+        crash_point("cancel.before")
+        cancelled: OrderAnswer = query.document("SELECT exchange_cancel_order_v2(%s)", [client_order_id])
+        crash_point("cancel.after")
+        return cancelled
+
+    answer = retrying(command)
     match answer.get("error"):
         case "unknown_order":
             raise UnknownOrder(f"there is no order {client_order_id}")
@@ -186,10 +199,13 @@ def set_quoting(symbols: Sequence[str] | None, enabled: bool, actor: str, reason
     """
 
     def command() -> list[Any]:
-        return query.rows(
+        crash_point("toggle.before")
+        changed = query.rows(
             "SELECT symbol, before, after FROM exchange_set_quoting_v1(%s::text[], %s, %s, %s) ORDER BY symbol",
             [None if symbols is None else list(symbols), enabled, actor, reason],
         )
+        crash_point("toggle.after")
+        return changed
 
     try:
         return retrying(command)
@@ -265,11 +281,13 @@ def advance_clock() -> int:
             for spec in specs
         ]
         names = [spec.name for spec in specs]
+        crash_point("clock.before")
         retrying(
             lambda step=step, names=names, prices=prices: query.value(  # type: ignore[misc]
                 "SELECT exchange_advance_clock_v1(%s, %s::text[], %s::numeric[])", [step, names, prices]
             )
         )
+        crash_point("clock.after")
     return selectors.clock().step
 
 
@@ -291,7 +309,9 @@ def place_external_orders() -> int:
             for order, answer in zip(orders, submit_orders(orders), strict=True):
                 # A cancel may well come too late; an order that we made up ourselves is valid.
                 assert "cancel" in order or "error" not in answer, (order, answer)
+        crash_point("step.before")
         retrying(lambda step=step: query.value("SELECT exchange_orders_done_v1(%s)", [step]))  # type: ignore[misc]
+        crash_point("step.after")
     return sent
 
 

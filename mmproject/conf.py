@@ -48,6 +48,7 @@ class Conf:
     process: str  # name of this process in logs and in pg_stat_activity
     history: str  # folder in which nodes record what they asked and were told; empty: they don't
     pool_size: int  # connections in Django's pool; 0 = one plain connection per thread
+    crash_points: Path | None  # test builds only: the folder that arms crash points (mmproject.crashpoints)
 
     def __post_init__(self) -> None:
         if self.database_url and not _is_postgres_url(self.database_url):
@@ -85,6 +86,14 @@ def _is_postgres_url(url: str) -> bool:
         return False
 
 
+def _crash_points(env: Env) -> Path | None:
+    """The folder of MM_CRASH_POINTS. Two switches, so that no deployment can be killed by one stray variable."""
+    folder = env.str("MM_CRASH_POINTS", "")
+    if folder and not env.bool("MM_TEST_BUILD", False):
+        raise ConfError("MM_CRASH_POINTS lets processes be killed, and is for tests only: it needs MM_TEST_BUILD=1 too")
+    return Path(folder).absolute() if folder else None
+
+
 def load() -> Conf:
     """Read the environment. Raises ConfError."""
     env = Env()
@@ -116,6 +125,7 @@ def load() -> Conf:
             process=env.str("MM_PROCESS", "manage"),
             history=env.str("MM_HISTORY", ""),
             pool_size=integer("MM_DB_POOL_SIZE", 0, 0, 100),
+            crash_points=_crash_points(env),
         )
     except EnvError as error:
         raise ConfError(str(error)) from error

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 
+from mmproject.crashpoints import crash_point
 from nodeagent import authority_client as client
 from nodeagent.authority_client import Market, Outcome
 from nodeagent.connections import STATEMENT_TIMEOUT_S, ConnectionLost, Link, TryAgain
@@ -91,6 +92,7 @@ class Quoter:
             left_s = self._session.belief.left_s()
             if not quotes or not self.believes():
                 return
+            crash_point("replace.before")
             outcomes = await client.replace_quotes(
                 self._link,
                 self.incarnation,
@@ -98,6 +100,7 @@ class Quoter:
                 self._times.validity_ms,
                 timeout_s=min(STATEMENT_TIMEOUT_S, left_s),
             )
+            crash_point("replace.after")
         except (ConnectionLost, TryAgain):
             # It may have committed or not: what was quoted last is no longer known.
             for symbol in symbols:

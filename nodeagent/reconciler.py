@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from authority.assignment import assign
+from mmproject.crashpoints import crash_point
 from nodeagent import authority_client as client
 from nodeagent.authority_client import Claim, Membership
 from nodeagent.connections import STATEMENT_TIMEOUT_S, ConnectionLost, Link, TryAgain
@@ -137,7 +138,9 @@ class Reconciler:
         gone = sorted(set(seen.applied_members) - set(seen.members) - set(seen.draining))
         ends = await client.end_reasons(self._link, gone) if gone else {}
         why = cause(seen, ends)
+        crash_point("assign.before")
         answer = await client.apply_assignment(self._link, seen, moves, self._session.node, why)
+        crash_point("assign.after")
         if answer != "stale":
             self.generation = seen.generation + (answer == "applied")
             log.info(
@@ -166,11 +169,15 @@ class Reconciler:
         # Not ours from here on, even if the answer gets lost: the next round reads what became of it.
         for symbol in surplus:
             self._holdings.drop(symbol)
+        crash_point("release.before")
         self.released += await client.release(self._link, self._session.incarnation, list(surplus))
+        crash_point("release.after")
         log.info("released", node=self._session.node, incarnation=str(self._session.incarnation), epochs=surplus)
 
     async def _acquire(self, free: list[str]) -> None:
+        crash_point("acquire.before")
         grants = await client.acquire(self._link, self._session.incarnation, free)
+        crash_point("acquire.after")
         granted = {grant.symbol: grant.epoch for grant in grants if grant.outcome == "granted" and grant.epoch}
         for symbol, epoch in granted.items():
             self._holdings.put(symbol, epoch)
@@ -204,7 +211,9 @@ def cause(seen: Membership, ends: Mapping[str, str]) -> str:
 
 async def sweep_and_tell(link: Link, node: str, trigger: str, agenda: Agenda) -> bool:
     """Sweep once and log what this call ended; whether there was something. Raises ConnectionLost, TryAgain."""
+    crash_point("sweep.before")
     ended = await client.sweep(link)
+    crash_point("sweep.after")
     if ended is None:
         return False
     log.warning(

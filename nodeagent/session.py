@@ -15,6 +15,7 @@ from datetime import timedelta
 import structlog
 
 from mmproject.conf import Conf
+from mmproject.crashpoints import crash_point
 from mmproject.db import sqlstate
 from mmproject.errors import UsageError
 from nodeagent import authority_client as client
@@ -127,7 +128,9 @@ class Session:
     async def _renew(self) -> Renewal | None:
         # The database judges for as long as the lease may last. No answer by then: the connection is dead.
         async with self._one_statement:
+            crash_point("renew.before")
             rows = await fetch(self._connection, client.RENEW, self.incarnation, timeout_s=self._timing.ttl_s)
+            crash_point("renew.after")
         return Renewal(*rows[0]) if rows else None
 
     async def over(self) -> None:
@@ -151,7 +154,9 @@ class Session:
         released, done = 0, False
         async with asyncio.timeout(LEAVE_TIMEOUT_S), self._one_statement:
             while not done:
+                crash_point("leave.before")
                 rows = await fetch(self._connection, client.LEAVE, self.incarnation, timeout_s=LEAVE_TIMEOUT_S)
+                crash_point("leave.after")
                 released, done = released + rows[0][0], rows[0][1]
         return released
 
@@ -202,6 +207,7 @@ async def _register(connection: Connection, node: str, timing: Timing, stopping:
     backoff = Backoff()
     while True:
         sent_at = time.monotonic()
+        crash_point("register.before")
         try:
             rows = await fetch(
                 connection, client.REGISTER, node, round(timing.ttl_s * 1000), timeout_s=STATEMENT_TIMEOUT_S
@@ -217,6 +223,7 @@ async def _register(connection: Connection, node: str, timing: Timing, stopping:
                 connection.terminate()
                 return None
             continue
+        crash_point("register.after")
         if not rows:
             continue  # a part of what its earlier self held has been taken away: the next part
         registration = Registration(*rows[0])
