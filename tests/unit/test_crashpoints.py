@@ -18,7 +18,7 @@ DIES_AT = "from mmproject.crashpoints import crash_point; [(crash_point({point!r
 
 
 def passed(folder: Path, point: str = "order.after", **env: str) -> tuple[int, list[str], str]:
-    """A process that passes the point three times: its exit code, what it printed after each, and its last complaint."""
+    """A process that passes the point three times: its exit code, what it printed, its last complaint."""
     switches = {"MM_TEST_BUILD": "1", "MM_CRASH_POINTS": str(folder), "MM_PROCESS": "node-2", **env}
     ended = subprocess.run(
         [sys.executable, "-u", "-c", DIES_AT.format(point=point)],
