@@ -117,6 +117,7 @@ def test_what_follows_a_nodes_crash_is_right(crashing: tuple[Market, Path], poin
     arm(folder, point, process=victim)
     node = provoke(market)
     assert node.process.wait(CRASH_TIMEOUT_S) == KILLED
+    market.nodes["node-3"].signal(signal.SIGCONT)
     assert Crash(point, node.pid) in crashes(folder)
     unknown = done() - before - known(node, point)
 
@@ -155,12 +156,13 @@ def told_to_stop(market: Market) -> Node:
 
 
 def neighbour_lost(market: Market) -> Node:
+    market.nodes["node-3"].signal(signal.SIGSTOP)  # until the other has died: it would do the same work
     market.nodes["node-2"].kill()
     return market.nodes["node-1"]
 
 
 # Who crashes, who is killed for it (or the same), and what makes it send the statement. The first node watches the
-# second, is the first to assign anew, and takes over one of the second's two symbols.
+# second, and takes over one of its two symbols.
 SCENES: Final[dict[str, tuple[str, str, Callable[[Market], Node]]]] = {
     "register": ("node-2", "node-2", started_again),
     "renew": ("node-2", "node-2", left_alone),
