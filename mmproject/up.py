@@ -28,6 +28,7 @@ from django.db import connections
 
 from mmproject import provision
 from mmproject.conf import ROOT, Conf
+from mmproject.crashpoints import checked_folder
 from mmproject.db import described
 from mmproject.errors import UsageError, UserError
 from mmproject.postgres import Cluster, cluster_of, free_port
@@ -211,6 +212,8 @@ class Up:
         urls = provision.role_urls(admin_url, settings.var)
         self._start_supervisord(urls)
         self.tell(f"PostgreSQL: {described(admin_url)}{' (embedded)' if self.cluster else ''}")
+        if crash_points := checked_folder(settings):
+            self.tell(f"a test build: its processes kill themselves when {crash_points} says so")
         market = provision.Market(settings.symbols, self.seed, settings.tick_ms)
         provision.set_up(
             admin_url,

@@ -23,8 +23,8 @@ from tests.support import System, eventually, running_system
 from tests.system.test_node_crash_points import DONE as NODE_DONE
 from tests.system.test_node_crash_points import UNQUOTED, statement
 
-NODES: Final = 3
-SYMBOLS: Final = 6  # two a node, so that each of two survivors has one to take over
+NODES: Final = 2
+SYMBOLS: Final = 4
 CRASH_TIMEOUT_S: Final = 20
 BACK_TIMEOUT_S: Final = 30
 PROGRAMS: Final = NODES + 4  # PostgreSQL, Daphne, worker, beat
@@ -190,7 +190,7 @@ def order_or_fill(scene: Scene) -> None:
 
 def cancel(scene: Scene) -> None:
     order_id = f"crash-{scene.point}"
-    with scene.system.client() as http:
+    with scene.stopped("worker"), scene.system.client() as http:  # or a large order of the market's may take it
         symbol, lot, tick = scene.rows(OFFERED)[0]
         order = {"client_order_id": order_id, "symbol": symbol, "side": "buy", "type": "limit", "time_in_force": "GTC",
                  "price": tick, "quantity": lot}  # fmt: skip
@@ -204,8 +204,9 @@ def cancel(scene: Scene) -> None:
         assert answered(http, "DELETE", f"{ORDERS}/{order_id}") == cancelled
         assert cancelled["status"] == "cancelled"
         assert answered(http, "POST", ORDERS, order) == rested, "the order again gets its first answer"
-    happened = "SELECT count(*) FROM journal_activity WHERE kind = 'order_cancelled' AND data->>'client_order_id' = %s"
-    assert scene.value(happened, order_id) == 1
+    cancels = """SELECT count(*) FROM journal_activity WHERE kind = 'order' AND data->>'client_order_id' = %s
+                    AND data->>'status' = 'cancelled'"""
+    assert scene.value(cancels, order_id) == 1
 
 
 # --- The market's own steps -----------------------------------------------------------------------------------
@@ -271,8 +272,8 @@ def toggle(scene: Scene) -> None:
 
 def drain(scene: Scene) -> None:
     reason = f"crash {scene.point}"
-    command = ("drain", "node-3", "--reason", reason)
-    draining = "SELECT draining FROM authority_node WHERE name = 'node-3'"
+    command = ("drain", "node-2", "--reason", reason)
+    draining = "SELECT draining FROM authority_node WHERE name = 'node-2'"
     scene.arm("manage")
     assert scene.system.manage(*command).returncode == KILLED
     assert scene.crashed()
@@ -280,9 +281,9 @@ def drain(scene: Scene) -> None:
     assert scene.rows(AUDIT, reason) == [(False, True)] * scene.is_after
 
     assert scene.system.manage(*command).returncode == 0
-    scene.quoted_without("node-3")
+    scene.quoted_without("node-2")
     assert scene.rows(AUDIT, reason) == [(False, True)] + [(True, True)] * scene.is_after
-    scene.rows("SELECT authority_set_draining_v1('node-3', false, 'tester')")
+    scene.rows("SELECT authority_set_draining_v1('node-2', false, 'tester')")
 
 
 SCENARIOS: Final[dict[str, Callable[[Scene], None]]] = {
