@@ -96,15 +96,21 @@ def crashing(server: str, template: str) -> Iterator[tuple[Market, Path]]:
     ):
         env = {"MM_TEST_BUILD": "1", "MM_CRASH_POINTS": folder, "MM_LOG_LEVEL": "DEBUG"}
         with node_market(made, SYMBOLS, **LONG, **env) as market:
-            for number in range(1, NODES + 1):
-                market.start(f"node-{number}")
             yield market, Path(folder)
+
+
+def all_quote(market: Market) -> None:
+    """Start the nodes that don't run, and wait until all quote their share."""
+    for name in (f"node-{number}" for number in range(1, NODES + 1)):
+        if name not in market.nodes or market.nodes[name].process.poll() is not None:
+            market.start(name)
+    market.balanced(NODES)
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if statement(point) in DONE])
 def test_what_follows_a_nodes_crash_is_right(crashing: tuple[Market, Path], point: Point) -> None:
     market, folder = crashing
-    market.balanced(NODES)
+    all_quote(market)
     victim, lost, provoke = SCENES[statement(point)]
     nodes = {name: market.nodes[name] for name in (victim, lost)}
     incarnations = {name: market.value(INCARNATION, name) for name in nodes}
@@ -127,10 +133,7 @@ def test_what_follows_a_nodes_crash_is_right(crashing: tuple[Market, Path], poin
     ends = market.rows("SELECT id, end_reason FROM authority_incarnation WHERE node = ANY (%s)", [victim, lost])
     left = {incarnations[victim]} if point == "leave.after" else set()
     assert {reason for ended, reason in ends if ended in {*incarnations.values()} - left} <= {"session_lost"}
-    for name in {victim, lost}:
-        market.nodes[name].close()
-        market.start(name)
-    market.balanced(NODES)
+    all_quote(market)
     report = verify(market.admin)
     assert report.broken == [], [verdict.rows for verdict in report.verdicts if not verdict.ok]
 
