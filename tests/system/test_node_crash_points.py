@@ -102,7 +102,10 @@ def crashing(server: str, template: str) -> Iterator[tuple[Market, Path]]:
 def all_quote(market: Market) -> None:
     """Start the nodes that don't run, and wait until all quote their share."""
     for name in (f"node-{number}" for number in range(1, NODES + 1)):
-        if name not in market.nodes or market.nodes[name].process.poll() is not None:
+        node = market.nodes.get(name)
+        if node is None or node.process.poll() is not None:
+            if node is not None:
+                node.close()
             market.start(name)
     market.balanced(NODES)
 
