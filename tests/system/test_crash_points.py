@@ -118,7 +118,7 @@ class Scene:
 
 def is_dead(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -127,8 +127,7 @@ def is_dead(pid: int) -> bool:
 def crashing() -> Iterator[tuple[System, Path]]:
     """A test build of a system, and the folder that arms its crash points."""
     with tempfile.TemporaryDirectory(prefix="mm-crash-") as folder:
-        env = {"MM_TEST_BUILD": "1", "MM_CRASH_POINTS": folder}
-        with running_system(nodes=NODES, symbols=SYMBOLS, **env) as system:
+        with running_system(nodes=NODES, symbols=SYMBOLS, MM_TEST_BUILD="1", MM_CRASH_POINTS=folder) as system:
             yield system, Path(folder)
 
 

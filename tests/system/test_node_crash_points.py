@@ -133,9 +133,12 @@ def test_what_follows_a_nodes_crash_is_right(crashing: tuple[Market, Path], poin
     assert bool(unknown) == point.endswith(".after"), unknown
     is_quoted = "SELECT 0 = (" + UNQUOTED + ")"
     eventually(lambda: market.value(is_quoted, [victim, lost]), CRASH_TIMEOUT_S, "the others quote all symbols")
-    ends = market.rows("SELECT id, end_reason FROM authority_incarnation WHERE node = ANY (%s)", [victim, lost])
     left = {incarnations[victim]} if point == "leave.after" else set()
-    assert {reason for ended, reason in ends if ended in {*incarnations.values()} - left} <= {"session_lost"}
+    reasons = "SELECT DISTINCT end_reason FROM authority_incarnation WHERE id = ANY (%s)"
+    gone = list({*incarnations.values()} - left)
+    eventually(
+        lambda: market.rows(reasons, gone) in ([], [("session_lost",)]), CRASH_TIMEOUT_S, "they are seen to be gone"
+    )
     all_quote(market)
     report = verify(market.admin)
     assert report.broken == [], [verdict.rows for verdict in report.verdicts if not verdict.ok]
