@@ -126,9 +126,11 @@ def is_dead(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def crashing() -> Iterator[tuple[System, Path]]:
     """A test build of a system, and the folder that arms its crash points."""
-    with tempfile.TemporaryDirectory(prefix="mm-crash-") as folder:
-        with running_system(nodes=NODES, symbols=SYMBOLS, MM_TEST_BUILD="1", MM_CRASH_POINTS=folder) as system:
-            yield system, Path(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="mm-crash-") as folder,
+        running_system(nodes=NODES, symbols=SYMBOLS, MM_TEST_BUILD="1", MM_CRASH_POINTS=folder) as system,
+    ):
+        yield system, Path(folder)
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if statement(point) not in NODE_DONE])
