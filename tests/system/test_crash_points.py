@@ -25,8 +25,8 @@ from tests.system.test_node_crash_points import UNQUOTED, statement
 
 NODES: Final = 2
 SYMBOLS: Final = 12  # so that a step without orders is rare
-CRASH_TIMEOUT_S: Final = 20
-BACK_TIMEOUT_S: Final = 30
+CRASH_TIMEOUT_S: Final = 60  # on a machine that is busy with other tests
+BACK_TIMEOUT_S: Final = 90
 PROGRAMS: Final = NODES + 4  # PostgreSQL, Daphne, worker, beat
 KILLED: Final = -9
 

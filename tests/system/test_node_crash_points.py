@@ -24,8 +24,10 @@ from tests.support import eventually, scratch_database
 NODES: Final = 3
 SYMBOLS: Final = 6  # two a node, so that each of two survivors has one to take over
 LONG: Final = {"MM_LEASE_TTL_MS": "60000", "MM_RENEW_INTERVAL_MS": "500"}  # so that nothing below is an expiry
-CRASH_TIMEOUT_S: Final = 30
+CRASH_TIMEOUT_S: Final = 60  # on a machine that is busy with other tests
 KILLED: Final = -9
+
+pytestmark = pytest.mark.timeout(240)
 
 Facts = set[Any]
 
