@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import psycopg
+import pytest
+
 from tests.racing import (
     REPLACE_UNLOCKED,
     Mutation,
@@ -173,3 +176,22 @@ def test_a_renewal_waits_for_nothing_that_quotes_or_trades(stage: Stage) -> None
     )
     assert not outcome.waited
     eventually(lambda: stage.one("SELECT expires_at FROM authority_incarnation") > before, message="it is renewed")
+
+
+@guarded(
+    Mutation(
+        "not-only-higher",
+        (("exchange_raise_fence_v1", "AND q.epoch < i.epoch;", "AND q.epoch <= i.epoch;"),),
+        "raised to an epoch that was granted before",
+    )
+)
+def test_a_fence_is_raised_to_higher_epochs_only(stage: Stage) -> None:
+    """The last line: whatever granted an epoch twice, the second grant fails as a whole."""
+    a, b = stage.holder(), stage.join("b")
+    for epochs in ([1, 2], [2, 1], [0, 2]):
+        with pytest.raises(psycopg.Error) as refusal:
+            raised = "SELECT exchange_raise_fence_v1(ARRAY['ALFA', 'BRAVO'], %s::bigint[], %s, 'b')"
+            stage.admin.execute(raised.encode(), [epochs, b.incarnation])
+            raise AssertionError(f"raised to an epoch that was granted before: {epochs}")
+        assert refusal.value.sqlstate == "MM409"
+    assert stage.column("SELECT holder FROM exchange_quote ORDER BY symbol") == [a.incarnation] * 2

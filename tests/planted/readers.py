@@ -1,0 +1,3 @@
+from tests.planted.bug import Bug
+
+BUGS: tuple[Bug, ...] = ()
