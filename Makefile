@@ -10,7 +10,7 @@ UP_OPTIONS := $(if $(PORT),--port $(PORT)) $(if $(NODES),--nodes $(NODES)) \
 # make test T="tests/unit -k ledger"
 T ?= tests --ignore=tests/browser
 
-.PHONY: help setup setup-dev run test test-browser chaos-smoke check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser chaos-smoke planted-bugs check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test-browser: setup-dev ## the tests that need a browser (Debian: apt-get instal
 
 chaos-smoke: setup-dev ## ten minutes of faults, each kind at least once (as root, with Debian's faketime); build/chaos
 	@exec $(PY) manage.py chaos --minutes 10 --seed 1 --report build/chaos
+
+planted-bugs: setup-dev ## plant each bug of docs/planted-bugs.md in a copy, and see a test catch it
+	@exec $(PY) -m tests.planted
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

@@ -1,4 +1,4 @@
-"""The exchange's rules one by one, each in the smallest market that shows it. test_matching.py tries them all at once."""
+"""The exchange's rules one by one, each in the smallest market that shows it. test_matching.py tries all at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def filled(stage: Stage) -> dict[str, int]:
 # Priority and prices
 
 
-@pytest.mark.parametrize(("side", "taker", "worse", "better"), [("buy", "sell", "99", "99.5"), ("sell", "buy", "101", "100.5")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("side", "taker", "worse", "better"), [("buy", "sell", "99", "99.5"), ("sell", "buy", "101", "100.5")]
+)
 def test_the_best_price_of_the_book_trades_first_and_at_its_own_price(
     stage: Stage, side: str, taker: str, worse: str, better: str
 ) -> None:
@@ -49,6 +51,18 @@ def test_of_two_orders_at_one_price_the_older_trades_first(stage: Stage, side: s
     resting(stage, "younger", side, 10, "100")
     order("taker", taker, 10, price="100")(stage.admin)
     assert filled(stage) == {"older": 10, "taker": 10}, f"the younger went first: {filled(stage)}"
+
+
+def test_a_quote_stands_behind_the_orders_that_rested_at_its_price_before_it(stage: Stage) -> None:
+    node = stage.holder()
+    resting(stage, "older", "sell", 10, "100.05")
+    replace(node, "ALFA")(stage.admin)
+    resting(stage, "younger", "sell", 10, "100.05")
+    order("taker", "buy", 115, price="100.05")(stage.admin)
+    assert filled(stage) == {"older": 10, "younger": 5, "taker": 115}, f"not in turn: {filled(stage)}"
+    order("last", "buy", 5, price="100.05")(stage.admin)
+    sold = stage.admin.execute("SELECT client_order_id, quantity FROM ledger_fill").fetchall()
+    assert sold == [("taker", 100)], f"the quote did not stand between them: {sold}"
 
 
 def test_a_quote_that_crosses_trades_with_the_oldest_of_the_best_price_first(stage: Stage) -> None:
@@ -224,4 +238,6 @@ def test_each_throw_of_the_switch_is_audited_also_one_that_changes_nothing(stage
     for enabled in (False, False, True):
         quoting(enabled, "ALFA")(stage.admin)
     audited = stage.admin.execute("SELECT action, before, after FROM journal_audit ORDER BY id").fetchall()
-    assert audited == [("quoting_off", True, False), ("quoting_off", False, False), ("quoting_on", False, True)], audited
+    assert audited == [("quoting_off", True, False), ("quoting_off", False, False), ("quoting_on", False, True)], (
+        audited
+    )

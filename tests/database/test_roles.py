@@ -298,12 +298,13 @@ def test_a_node_cannot_touch_a_position_even_from_psql(rules_connections: dict[s
         ("authority_tenure", "(symbol, epoch, incarnation, node, granted_at, ended_at, reason) VALUES"
          " ('S', 1, gen_random_uuid(), 'n', '2026-01-01', '2026-01-02', 'released')", "SET ended_at = '2026-01-03'"),
         ("authority_tenure", "(symbol, epoch, incarnation, node, granted_at) VALUES"
-         " ('S', 1, gen_random_uuid(), 'n', '2026-01-01')", "SET ended_at = '2026-01-02', reason = 'released', epoch = 2"),
+         " ('S', 1, gen_random_uuid(), 'n', '2026-01-01')",
+         "SET ended_at = '2026-01-02', reason = 'released', epoch = 2"),
         ("exchange_trade", "(trade_id, symbol, sequence, price, quantity, maker_order_id, taker_order_id) VALUES"
          " ('S-X1', 'S', 1, 1, 1, 'm', 't')", "SET price = 2"),
         ("exchange_quoteversion", "(symbol, version, epoch, incarnation, node, published_at, after_sequence,"
-         " withdrawn_reason, tick_size, lot_size) VALUES ('S', 1, 1, gen_random_uuid(), 'n', '2026-01-01', 0, 'test', 1,"
-         " 1)", "SET version = 2"),
+         " withdrawn_reason, tick_size, lot_size) VALUES ('S', 1, 1, gen_random_uuid(), 'n', '2026-01-01', 0, 'test',"
+         " 1, 1)", "SET version = 2"),
         ("ledger_fill", "(fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,"
          " incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after) VALUES"
          " ('S-000000000001', 'S', 1, 'buy', 1, 1, 'o', 1, 1, gen_random_uuid(), 'n', '2026-01-01', 1, 1, 1, 1, -1)",
@@ -320,3 +321,18 @@ def test_what_was_recorded_cannot_be_changed_by_the_tables_owner_either(
         for verb in (f"UPDATE {table} {change}", f"DELETE FROM {table}"):
             with pytest.raises(psycopg.errors.RestrictViolation), admin.transaction():
                 admin.execute(verb.encode())
+
+
+def test_a_node_that_is_stopped_inside_a_transaction_frees_its_locks_well_before_a_lease_is_over(
+    tried: Database,
+) -> None:
+    """The server ends it: a node that hangs can't block its successor for longer (DESIGN, section 6)."""
+    lease_ttl_ms = conf.lease_ttl_ms
+    node = tried.connect("node")
+    shortest = {}
+    for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"):
+        row = node.execute("SELECT setting::int FROM pg_settings WHERE name = %s", [setting]).fetchone()
+        shortest[setting] = row[0] if row else 0
+    assert all(0 < limit_ms < lease_ttl_ms for limit_ms in shortest.values()), (
+        f"no limit below {lease_ttl_ms}: {shortest}"
+    )

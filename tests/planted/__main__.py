@@ -57,7 +57,7 @@ class Verdict:
 def project_copy() -> Iterator[Path]:
     """A folder with every file of the project that git knows or would add, and its .venv."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True, text=True,
     ).stdout  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mm-planted-", ignore_cleanup_errors=True) as made:
@@ -101,7 +101,9 @@ def template_with(bug: Bug, folder: Path, database_url: str) -> Iterator[str]:
         provision.drop_database(admin, copy)
         admin.execute(f"CREATE DATABASE {copy} TEMPLATE {TEMPLATE} STRATEGY file_copy".encode())
     with provision.connect(provision.with_database(database_url, copy)) as admin:
-        admin.execute(re.sub(r"^CREATE (?=FUNCTION|PROCEDURE)", "CREATE OR REPLACE ", function, flags=re.MULTILINE).encode())
+        admin.execute(
+            re.sub(r"^CREATE (?=FUNCTION|PROCEDURE)", "CREATE OR REPLACE ", function, flags=re.MULTILINE).encode()
+        )
     yield copy
 
 
@@ -196,9 +198,8 @@ def _run(bugs: Sequence[Bug], *, as_json: bool) -> int:
 
 def _print_table(verdicts: Sequence[Verdict]) -> None:
     rows = [("bug", "where", "caught by", "s")]
-    rows += [
-        (one.bug, one.file, one.test if one.result == CAUGHT else one.result.upper(), str(one.seconds)) for one in verdicts
-    ]  # fmt: skip
+    for one in verdicts:
+        rows.append((one.bug, one.file, one.test if one.result == CAUGHT else one.result.upper(), str(one.seconds)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

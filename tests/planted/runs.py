@@ -97,7 +97,7 @@ def _pytest(folder: Path, arguments: Sequence[str], environment: dict[str, str],
 
 
 def _first_not_green(report: Path) -> Outcome | None:
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it just now
+    for case in ElementTree.parse(report).iter("testcase"):
         test = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
         # An error is one of set-up or of collection: whatever it says, the test had no say.
         for kind in ("error", "failure"):
