@@ -58,11 +58,11 @@ def test_a_quote_stands_behind_the_orders_that_rested_at_its_price_before_it(sta
     resting(stage, "older", "sell", 10, "100.05")
     replace(node, "ALFA")(stage.admin)
     resting(stage, "younger", "sell", 10, "100.05")
-    order("taker", "buy", 115, price="100.05")(stage.admin)
-    assert filled(stage) == {"older": 10, "younger": 5, "taker": 115}, f"not in turn: {filled(stage)}"
-    order("last", "buy", 5, price="100.05")(stage.admin)
-    sold = stage.admin.execute("SELECT client_order_id, quantity FROM ledger_fill").fetchall()
-    assert sold == [("taker", 100)], f"the quote did not stand between them: {sold}"
+    order("first", "buy", 10, price="100.05")(stage.admin)
+    assert filled(stage) == {"older": 10, "first": 10}, f"the quote stepped in front: {filled(stage)}"
+    order("second", "buy", 105, price="100.05")(stage.admin)
+    assert filled(stage)["younger"] == 5, "the quote is no longer behind than that"
+    assert stage.one("SELECT sum(quantity) FROM ledger_fill WHERE client_order_id = 'second'") == 100
 
 
 def test_a_quote_that_crosses_trades_with_the_oldest_of_the_best_price_first(stage: Stage) -> None:

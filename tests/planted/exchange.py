@@ -55,7 +55,7 @@ MATCHING = (
         ("OR q.price = m.price AND q.arrival < m.id)", "OR q.price = m.price)"),
         world="Our own quote steps in front of clients who were there before it.",
         caught_by=f"{RULES}test_a_quote_stands_behind_the_orders_that_rested_at_its_price_before_it",
-        shows="not in turn",
+        shows="the quote stepped in front",
     ),
     bug(
         "quote: resting orders out of turn",

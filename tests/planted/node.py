@@ -45,7 +45,7 @@ BELIEF = (
         ("if not quotes or not self.believes():\n", "if not quotes:\n"),
         world="A node that is cut off goes on writing, and only the database's refusals stop it.",
         caught_by=f"{PARTS}test_nothing_is_quoted_under_a_belief_that_has_lapsed",
-        shows="Error|a belief that had lapsed",
+        shows="ConnectionLost|a belief that had lapsed",
     ),
     bug(
         "belief: not asked again before writing",

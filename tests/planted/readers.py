@@ -113,7 +113,7 @@ CHECKERS = (
         "ledger/verify.py",
         ("OR p.cash <> coalesce(f.cash, 0)\n", "\n"),
         world="Money could vanish.",
-        caught_by=f"{PLANT}[I6 a position is the sum of its symbol's fills]",
+        caught_by=f"{PLANT}[I6 a position is the sum of its symbol's fills0]",
         shows="a position is as its last fill left it|assert False",
     ),
     bug(
