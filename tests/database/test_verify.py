@@ -199,6 +199,21 @@ def test_verify_judges_one_moment_while_the_market_goes_on(database: Database) -
     assert market.step > 5, "the market went on"
 
 
+def test_what_breaks_after_the_moment_that_is_judged_is_not_of_it(market: Database) -> None:
+    """Checks that saw different moments would contradict one another in a market that is sound."""
+    said: list[str] = []
+
+    def meanwhile(text: str) -> None:
+        if not said:  # the snapshot is there, and no check has been made yet
+            commit(market, ("UPDATE ledger_position SET cash = cash + 0.01",))
+        said.append(text)
+
+    judged = verify(market.connect("console"), only=["I6"], progress=meanwhile)
+    assert judged.broken == []
+    assert said
+    assert verify(market.connect("console"), only=["I6"]).broken == ["I6 positions-add-up"]
+
+
 def test_an_unknown_name_is_wrong_use(database: Database) -> None:
     with pytest.raises(UsageError, match="one-lease"):
         verify(database.connect("console"), only=["I99"])
