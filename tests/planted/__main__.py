@@ -145,7 +145,7 @@ def verdict_on(bug: Bug, outcome: Outcome) -> tuple[str, str, str]:
     if outcome.passed:
         return SURVIVED, "", ""
     words = " ".join(outcome.message.split())
-    is_caught = outcome.is_failure and bug.is_shown_by(outcome.message)
+    is_caught = outcome.is_failure and bug.is_shown_by(words)
     return (CAUGHT if is_caught else WRONG_REASON), outcome.test, words
 
 
