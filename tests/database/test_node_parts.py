@@ -72,6 +72,10 @@ class Parts:
 @pytest.fixture
 async def parts(database: Database) -> AsyncIterator[Parts]:
     stage, hears = Stage(database), list[Callable[[str], None]]()
+    for limit in ("statement_timeout", "lock_timeout", "transaction_timeout"):  # not what is tested here
+        if limit == "transaction_timeout" and stage.admin.info.server_version < 170_000:
+            continue
+        stage.admin.execute(f"ALTER ROLE mm_node IN DATABASE {database.name} SET {limit} = '{DEADLINE_S}s'".encode())
 
     def rung(hint: str) -> None:
         for hear in hears:
