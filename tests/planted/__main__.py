@@ -166,8 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list or options.table:
         print(table(chosen) if options.table else "\n".join(bug.name for bug in chosen))
         return 0
-    with interruptible():
-        return _run(chosen, as_json=options.json)
+    try:
+        with interruptible():
+            return _run(chosen, as_json=options.json)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
 
 
 def _run(bugs: Sequence[Bug], *, as_json: bool) -> int:

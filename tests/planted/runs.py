@@ -62,12 +62,16 @@ def run_tests(folder: Path, tests: Iterable[str], database_url: str = "", templa
     environment = {"DATABASE_URL": database_url, "TEST_TEMPLATE": template}
     run = multiprocessing.get_context("fork").Process(target=_pytest, args=(folder, arguments, environment, output))
     run.start()
-    run.join(RUN_TIMEOUT_S)
-    if run.is_alive():
-        with suppress(ProcessLookupError):
-            os.killpg(run.pid or 0, signal.SIGKILL)  # and what its tests had started
-        run.join()
-        return Outcome(False, message=f"pytest did not end within {RUN_TIMEOUT_S} s")
+    try:
+        run.join(RUN_TIMEOUT_S)
+        if run.is_alive():
+            return Outcome(False, message=f"pytest did not end within {RUN_TIMEOUT_S} s")
+    finally:  # it is in a session of its own, and Ctrl-C did not reach it
+        if run.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid or 0, signal.SIGKILL)  # and what its tests had started
+            run.kill()
+            run.join()
     if run.exitcode == 0:
         return Outcome(True)
     told = _first_not_green(report) if report.exists() else None
