@@ -13,7 +13,7 @@ T ?= tests --ignore=tests/browser --ignore=tests/fuzz
 FUZZ_OPTIONS := $(if $(SEED),--fuzz-seed $(SEED)) $(if $(INPUTS),--fuzz-inputs $(INPUTS)) \
                 $(if $(FIRST),--fuzz-first $(FIRST))
 
-.PHONY: help setup setup-dev run test test-browser chaos-smoke fuzz model check format lock clean-data
+.PHONY: help setup setup-dev run test test-browser chaos-smoke fuzz model planted-bugs check format lock clean-data
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ fuzz: setup-dev ## 100,000 bad inputs: none may be answered 5xx or change anythi
 
 model: setup ## the lease protocol's model, every state of it; M="--trap no-lock" or M=--help
 	@$(PY) -m model $(M)
+
+planted-bugs: setup-dev ## plant each bug of docs/planted-bugs.md in a copy, and see a test catch it
+	@exec $(PY) -m tests.planted
 
 check: setup-dev ## lint, types, import rules, migrations
 	$(PY) -m ruff check .

@@ -13,12 +13,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 # Before anything reads the settings: tests neither see nor touch the system that may run in this clone.
 SERVER_URL = os.environ.pop("DATABASE_URL", "")
+TEMPLATE = os.environ.pop("TEST_TEMPLATE", "")  # a database of that server's to use and keep: tests/planted
 for _name in [name for name in os.environ if name.startswith("MM_") and name != "MM_POSTGRES_USER"]:
     del os.environ[_name]
 os.environ.pop("CELERY_BROKER_URL", None)
@@ -30,8 +31,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MM_VAR"] = str(FOLDER / "var")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mmproject.settings"
 
-ROOM_BYTES = 4 * 1024**3  # two servers with their logs, many times over
-
 import django  # noqa: E402
 import pytest  # noqa: E402
 
@@ -41,7 +40,7 @@ logging.getLogger().setLevel("WARNING")  # a failing test shows what matters
 from mmproject import provision  # noqa: E402
 from mmproject.conf import conf  # noqa: E402
 from mmproject.postgres import Cluster, free_port  # noqa: E402
-from tests.support import Database, System, drop_database, running_system, scratch_database  # noqa: E402
+from tests.support import Database, System, drop_database, in_memory, running_system, scratch_database  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,24 +64,11 @@ def server() -> Iterator[str]:
     if SERVER_URL:
         yield provision.with_database(SERVER_URL, "postgres")  # its own database need not be there
         return
-    with in_memory() as folder:
+    with in_memory(FOLDER) as folder:
         cluster = Cluster(folder / "postgres", free_port(), "for tests only", fsync=False)
         cluster.prepare()
         with (FOLDER / "postgres.log").open("w") as log, cluster.serving(log):
             yield cluster.url("postgres")
-
-
-@contextmanager
-def in_memory() -> Iterator[Path]:
-    """A folder in memory where there is room, else on disk, which is slow at making and removing hundreds of files.
-
-    Each test's database is such a folder. What must survive a crash is tested on disk (tests/system).
-    """
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
-    with tempfile.TemporaryDirectory(prefix="mm-test-", dir=memory if roomy else FOLDER) as folder:
-        os.chmod(folder, 0o755)  # the server's account has to reach its data
-        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -90,11 +76,12 @@ def template(server: str) -> Iterator[str]:
     """Name of a migrated database without data, which nobody may connect to."""
     from django.db import connections
 
-    name = f"mm_template_{os.getpid()}"
+    name = TEMPLATE or f"mm_template_{os.getpid()}"
     provision.set_up(provision.with_database(server, name), conf.var, market=None, broker=True)
     connections["default"].close()
     yield name
-    drop_database(server, name)
+    if not TEMPLATE:
+        drop_database(server, name)
 
 
 @pytest.fixture

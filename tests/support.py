@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ __all__ = ["Connection", "Database", "System", "drop_database", "environment", "
 
 START_TIMEOUT_S = 90  # a machine busy with other tests; the budget itself is asserted where it is the subject
 STOP_TIMEOUT_S = 10  # the contract's
+ROOM_BYTES = 4 * 1024**3  # two servers with their logs, many times over
 
 
 def eventually(
@@ -44,6 +46,19 @@ def eventually(
     """
     not_yet = (AssertionError, httpx.TransportError)
     return scaffold.eventually(condition, timeout_s, message, interval_s=interval_s, not_yet=not_yet)
+
+
+@contextmanager
+def in_memory(otherwise: Path) -> Iterator[Path]:
+    """A folder in memory where there is room, else below `otherwise` on disk, which is slow at hundreds of files.
+
+    Each test's database is such a folder. What must survive a crash is tested on disk (tests/system).
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
+    with tempfile.TemporaryDirectory(prefix="mm-test-", dir=memory if roomy else otherwise) as folder:
+        os.chmod(folder, 0o755)  # the server's account has to reach its data
+        yield Path(folder)
 
 
 @contextmanager

@@ -237,3 +237,50 @@ def test_a_release_rings_for_the_node_that_its_symbols_are_assigned_to_when_they
     assert outcome.second == "applied"
     bells = [bell.payload for bell in listener.notifies(timeout=5, stop_after=2)]
     assert bells == ["b", ""], f"b was rung for and c is never told: {bells}"
+
+
+@guarded(
+    Mutation(
+        "dated-before-the-wait",
+        (("authority_release_v2", "v_at := clock_timestamp();", "v_at := now();"),),
+        "quoted after its tenure's end",
+    )
+)
+def test_a_release_that_waits_for_the_quote_in_flight_ends_the_tenure_after_it(stage: Stage) -> None:
+    a = stage.holder("a", "ALFA")
+    held = "SELECT 1 FROM exchange_quote WHERE symbol = 'ALFA' FOR UPDATE"
+    outcome = stage.race(
+        lambda connection: connection.execute(held).fetchone(),
+        release(a, "ALFA"),
+        meanwhile=lambda holder: replace(a, "ALFA")(holder),
+    )
+    assert outcome.waited
+    assert outcome.second == 1
+    late = stage.one(
+        "SELECT q.published_at > t.ended_at FROM exchange_quoteversion q JOIN authority_tenure t USING (symbol, epoch)"
+    )
+    assert late is False, "quoted after its tenure's end"
+
+
+@guarded(
+    Mutation(
+        "whoever-holds-it",
+        (
+            (
+                "authority_release_v2",
+                "WHERE symbol = ANY (p_symbols) AND incarnation = p_incarnation\n",
+                "WHERE symbol = ANY (p_symbols)\n",
+            ),
+        ),
+        "took it from its next holder",
+    )
+)
+def test_a_release_sent_again_leaves_the_next_holder_alone(stage: Stage) -> None:
+    """Its answer was lost, and meanwhile somebody else holds the symbol."""
+    a, b = stage.holder("a", "ALFA"), stage.join("b")
+    stage.assign(ALFA="b")
+    release(a, "ALFA")(stage.admin)
+    b.epochs["ALFA"] = acquire(b, "ALFA")(stage.admin)["ALFA"][1]
+    again = release(a, "ALFA")(stage.admin)
+    assert again == 0, "took it from its next holder"
+    assert replace(b, "ALFA")(stage.admin) == {"ALFA": "accepted"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg
+
 from tests.racing import (
     REPLACE_UNLOCKED,
     Mutation,
@@ -173,3 +175,31 @@ def test_a_renewal_waits_for_nothing_that_quotes_or_trades(stage: Stage) -> None
     )
     assert not outcome.waited
     eventually(lambda: stage.one("SELECT expires_at FROM authority_incarnation") > before, message="it is renewed")
+
+
+def refusal_to_raise(stage: Stage, epochs: list[int], holder: Node) -> str | None:
+    """Raise the fences of ALFA and BRAVO; the code of the error, or None when it was done."""
+    try:
+        stage.admin.execute(
+            "SELECT exchange_raise_fence_v1(ARRAY['ALFA', 'BRAVO'], %s::bigint[], %s, 'b')",
+            [epochs, holder.incarnation],
+        )
+    except psycopg.Error as error:
+        return error.sqlstate
+    return None
+
+
+@guarded(
+    Mutation(
+        "not-only-higher",
+        (("exchange_raise_fence_v1", "AND q.epoch < i.epoch;", "AND q.epoch <= i.epoch;"),),
+        "raised to an epoch that was granted before",
+    )
+)
+def test_a_fence_is_raised_to_higher_epochs_only(stage: Stage) -> None:
+    """The last line: whatever granted an epoch twice, the second grant fails as a whole."""
+    a, b = stage.holder(), stage.join("b")
+    for epochs in ([1, 2], [2, 1], [0, 2]):
+        refused = refusal_to_raise(stage, epochs, b)
+        assert refused == "MM409", f"raised to an epoch that was granted before: {epochs}"
+    assert stage.column("SELECT holder FROM exchange_quote ORDER BY symbol") == [a.incarnation] * 2

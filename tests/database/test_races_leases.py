@@ -283,3 +283,70 @@ def test_a_node_that_registers_while_its_old_self_is_swept_becomes_the_next_inca
     assert outcome.second not in (None, a.incarnation)
     assert not isinstance(outcome.second, psycopg.Error)
     assert_one_line_of_succession(stage, "ALFA", 1)
+
+
+@guarded()
+def test_a_free_symbol_is_granted_to_the_node_that_it_is_assigned_to_and_no_other(stage: Stage) -> None:
+    a, b = stage.join("a"), stage.join("b")
+    stage.assign(ALFA="a")
+    early = acquire(b, "ALFA", "BRAVO")(stage.admin)
+    assert early == {"ALFA": ("not_assigned", 0), "BRAVO": ("not_assigned", None)}, (
+        f"b took what is assigned to a: {early}"
+    )
+    assert acquire(a, "ALFA")(stage.admin) == {"ALFA": ("granted", 1)}
+
+
+@guarded(
+    Mutation(
+        "incarnation-not-locked",
+        (("authority_acquire_v2", "AND ending IS NULL FOR SHARE;", "AND ending IS NULL;"),),
+        "granted to the dead",
+    )
+)
+def test_a_grant_that_waits_for_its_own_sweep_gets_nothing(stage: Stage) -> None:
+    """What was granted to an incarnation that has ended would never be taken away again."""
+    a = stage.holder("a", "ALFA")
+    stage.lose(a)
+    outcome = stage.race(sweep, acquire(a, "ALFA"))
+    assert outcome.first == [("a", "session_lost")]
+    assert outcome.second == {"ALFA": ("ended", 1)}, f"granted to the dead: {outcome.second!r}"
+    assert outcome.waited
+    assert stage.column("SELECT node FROM authority_lease") == [None]
+
+
+@guarded(
+    Mutation(
+        "judged-by-the-transactions-start",
+        (("authority_acquire_v2", "IF me.expires_at > clock_timestamp() THEN", "IF me.expires_at > now() THEN"),),
+        "granted to an expired incarnation",
+    )
+)
+def test_a_grant_that_waits_beyond_its_own_expiry_gets_nothing(stage: Stage) -> None:
+    a, b = stage.holder("a", "ALFA"), stage.join("b")
+    stage.assign(ALFA="b")
+    stage.expire(b, in_ms=1500)
+    outcome = stage.race(release(a, "ALFA"), acquire(b, "ALFA"), meanwhile=lambda _: stage.await_expiry(b))
+    assert outcome.waited
+    assert outcome.second == {"ALFA": ("ended", 1)}, f"granted to an expired incarnation: {outcome.second!r}"
+
+
+@guarded(
+    Mutation(
+        "dated-at-the-transactions-start",
+        (("authority_acquire_v2", "greatest(clock_timestamp(), l.released_at)", "now()"),),
+        "i3_no_overlap",
+    )
+)
+def test_a_grant_that_waits_for_a_release_is_dated_after_it(stage: Stage) -> None:
+    """The release came after the grant was asked for and before it was made."""
+    a, b = stage.holder("a", "ALFA"), stage.join("b")
+    stage.assign(ALFA="b")
+    held = "SELECT 1 FROM authority_lease WHERE symbol = 'ALFA' FOR UPDATE"
+    outcome = stage.race(
+        lambda connection: connection.execute(held).fetchone(),
+        acquire(b, "ALFA"),
+        meanwhile=lambda holder: release(a, "ALFA")(holder),
+    )
+    assert outcome.waited
+    assert outcome.second == {"ALFA": ("granted", 2)}, f"the successor got {outcome.second!r}"
+    assert_one_line_of_succession(stage, "ALFA", 2)

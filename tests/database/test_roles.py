@@ -288,3 +288,53 @@ def test_a_node_cannot_touch_a_position_even_from_psql(rules_connections: dict[s
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             node.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "change"),
+    [
+        ("journal_audit", "(actor, action, target, before, after) VALUES ('ada', 'drain', 'n', 'false', 'true')",
+         "SET actor = 'bob'"),
+        ("authority_tenure", "(symbol, epoch, incarnation, node, granted_at, ended_at, reason) VALUES"
+         " ('S', 1, gen_random_uuid(), 'n', '2026-01-01', '2026-01-02', 'released')", "SET ended_at = '2026-01-03'"),
+        ("authority_tenure", "(symbol, epoch, incarnation, node, granted_at) VALUES"
+         " ('S', 1, gen_random_uuid(), 'n', '2026-01-01')",
+         "SET ended_at = '2026-01-02', reason = 'released', epoch = 2"),
+        ("exchange_trade", "(trade_id, symbol, sequence, price, quantity, maker_order_id, taker_order_id) VALUES"
+         " ('S-X1', 'S', 1, 1, 1, 'm', 't')", "SET price = 2"),
+        ("exchange_quoteversion", "(symbol, version, epoch, incarnation, node, published_at, after_sequence,"
+         " withdrawn_reason, tick_size, lot_size) VALUES ('S', 1, 1, gen_random_uuid(), 'n', '2026-01-01', 0, 'test',"
+         " 1, 1)", "SET version = 2"),
+        ("ledger_fill", "(fill_id, symbol, sequence, side, price, quantity, client_order_id, quote_version, epoch,"
+         " incarnation, node, filled_at, tick_size, lot_size, quantity_after, cost_after, cash_after) VALUES"
+         " ('S-000000000001', 'S', 1, 'buy', 1, 1, 'o', 1, 1, gen_random_uuid(), 'n', '2026-01-01', 1, 1, 1, 1, -1)",
+         "SET price = 2"),
+    ],
+    ids=["an audit row", "a tenure's end", "an open tenure's epoch", "a trade", "a quote version", "a fill"],
+)  # fmt: skip
+def test_what_was_recorded_cannot_be_changed_by_the_tables_owner_either(
+    tried: Database, table: str, row: str, change: str
+) -> None:
+    admin = tried.connect()
+    with admin.transaction(force_rollback=True):
+        admin.execute(f"INSERT INTO {table} {row}".encode())
+        for verb in (f"UPDATE {table} {change}", f"DELETE FROM {table}"):
+            with pytest.raises(psycopg.errors.RestrictViolation), admin.transaction():
+                admin.execute(verb.encode())
+
+
+def test_a_node_that_is_stopped_inside_a_transaction_frees_its_locks_well_before_a_lease_is_over(
+    tried: Database,
+) -> None:
+    """The server ends it: a node that hangs can't block its successor for longer (DESIGN, section 6)."""
+    settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+    if tried.connect().info.server_version < 170_000:
+        settings.remove("transaction_timeout")
+    rows = tried.connect("node").execute(
+        "SELECT name, setting::integer FROM pg_settings WHERE name = ANY (%s)", [settings]
+    )
+    limits_ms: dict[str, int] = dict(rows.fetchall())
+    assert set(limits_ms) == set(settings)
+    assert all(0 < limit_ms < conf.lease_ttl_ms for limit_ms in limits_ms.values()), (
+        f"no limit below {conf.lease_ttl_ms}: {limits_ms}"
+    )

@@ -18,6 +18,7 @@ from exchange.errors import InvalidParameters, MarketDiffers, OrderNotOpen, Unkn
 from exchange.orderflow import external_order_ids
 from mmproject import doorbell
 from mmproject.conf import conf
+from tests.racing import Mutation
 from tests.support import Database, eventually, scratch_database
 
 SEED = 7
@@ -310,6 +311,40 @@ def test_the_doorbell_comes_back_after_its_connection_was_lost(worker: Database)
         " WHERE datname = current_database() AND query LIKE '%pg_notify%' AND pid <> pg_backend_pid()"
     )
     eventually(lambda: heard("BRAVO"), message="it rings again")
+
+
+def test_the_ring_that_finds_its_connection_lost_is_rung_all_the_same(worker: Database) -> None:
+    """After a restart of the database nobody knows that it is lost before it is used."""
+    admin, listener = worker.connect(), worker.connect("console")
+    listener.execute("LISTEN mm_market")
+    doorbell.ring(["ALFA"])
+    assert [bell.payload for bell in listener.notifies(timeout=10, stop_after=1)] == ["ALFA"]
+    ended = admin.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE '%pg_notify%' AND pid <> pg_backend_pid()"
+    )
+    assert ended.fetchall() == [(True,)]
+
+    doorbell.ring(["BRAVO"])
+
+    heard = [bell.payload for bell in listener.notifies(timeout=5, stop_after=1)]
+    assert heard == ["BRAVO"], "nothing was rung"
+
+
+def test_a_command_that_loses_twice_is_done_once_and_as_a_whole_by_its_third_try(worker: Database) -> None:
+    """The database has it lose: a sequence counts the tries, as nothing of a lost one stays but that."""
+    admin = worker.connect()
+    admin.execute("CREATE SEQUENCE tries")
+    admin.execute("GRANT USAGE ON SEQUENCE tries TO mm_exchange")
+    loses = "BEGIN\n    IF nextval('tries') < 3 THEN RAISE deadlock_detected; END IF;\n"
+    Mutation("it loses twice", (("exchange_set_quoting_v1", "BEGIN\n", loses),), "").apply(admin)
+    with worker.django("console"):
+        changed = services.set_quoting(["ALFA", "BRAVO"], False, "ada")
+
+    assert [(toggle["symbol"], toggle["before"], toggle["after"]) for toggle in changed] == [
+        ("ALFA", True, False), ("BRAVO", True, False),
+    ]  # fmt: skip
+    assert admin.execute("SELECT count(*) FROM journal_audit").fetchone() == (2,)
 
 
 def test_the_doorbell_never_holds_up_or_fails_its_caller(worker: Database) -> None:

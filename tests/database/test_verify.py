@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmproject.conf import conf
+from mmproject.conf import ROOT, conf
 from mmproject.errors import UsageError
 from mmproject.invariants import INVARIANTS
 from mmproject.verify import CHECKS, Report, verify
 from tests.database.planted import PLANTS, Plant
 from tests.market import HandMarket, busy_market
-from tests.support import Database, scratch_database
+from tests.support import Database, environment, scratch_database
 
 # Needs a server that was started with the setting off.
 NOT_PLANTED = {("I4", "commit times are kept")}
@@ -197,6 +199,39 @@ def test_verify_judges_one_moment_while_the_market_goes_on(database: Database) -
     assert market.step > 5, "the market went on"
 
 
+def test_what_breaks_after_the_moment_that_is_judged_is_not_of_it(market: Database) -> None:
+    """Checks that saw different moments would contradict one another in a market that is sound."""
+    said: list[str] = []
+
+    def meanwhile(text: str) -> None:
+        if not said:  # the snapshot is there, and no check has been made yet
+            commit(market, ("UPDATE ledger_position SET cash = cash + 0.01",))
+        said.append(text)
+
+    judged = verify(market.connect("console"), only=["I6"], progress=meanwhile)
+    assert judged.broken == []
+    assert said
+    assert verify(market.connect("console"), only=["I6"]).broken == ["I6 positions-add-up"]
+
+
 def test_an_unknown_name_is_wrong_use(database: Database) -> None:
     with pytest.raises(UsageError, match="one-lease"):
         verify(database.connect("console"), only=["I99"])
+
+
+# The command
+
+
+@pytest.mark.parametrize("broken_by", [None, "UPDATE ledger_position SET cash = cash + 0.01"])
+def test_the_command_says_by_its_exit_code_whether_all_hold(
+    market: Database, broken_by: str | None, tmp_path: Path
+) -> None:
+    if broken_by:
+        commit(market, (broken_by,))
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "verify", "--json"],
+        cwd=ROOT, env=environment(tmp_path / "var", DATABASE_URL=market.url("console")), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert json.loads(ran.stdout)["ok"] is (broken_by is None), ran.stderr
+    assert ran.returncode == (1 if broken_by else 0), f"exit code {ran.returncode}"

@@ -247,6 +247,13 @@ def test_a_fill_is_rung_for_while_its_order_waits_for_the_disk(
     market: HandMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin, call, events = market.database.connect(), query.document, list[Any]()
+    # The commit takes its time: whoever is rung for before it looks too early.
+    admin.execute(
+        "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END';"
+        "CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON exchange_order DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION slow_commit()"
+    )
 
     def rung(symbols: Iterable[str]) -> None:
         filled = "SELECT count(*) FROM ledger_fill WHERE client_order_id = 'o-1'"

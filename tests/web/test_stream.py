@@ -144,6 +144,25 @@ async def test_a_doorbell_is_answered_before_the_timer(
     assert time.monotonic() - started_s < 4
 
 
+async def test_what_rings_no_doorbell_is_seen_by_the_timer(
+    readers: Callable[..., Reader], market: HandMarket, cookie: bytes
+) -> None:
+    """A doorbell that was lost looks the same."""
+    client = StreamClient(websocket_application(readers(Limits(timer_s=0.2, beat_s=0.5))), cookie)
+    await client.begin()
+
+    market.admin.execute("UPDATE exchange_quote SET quoting_enabled = false, published_at = NULL, valid_until = NULL,"
+                         " bid_price = NULL, bid_quantity = NULL, ask_price = NULL, ask_quantity = NULL,"
+                         " quote_epoch = NULL, quote_incarnation = NULL, quote_node = NULL, arrival = NULL"
+                         " WHERE symbol = 'ALFA'")  # fmt: skip
+
+    for _beat in range(20):
+        if enabled(await client.next()).get("ALFA") is False:
+            break
+    else:
+        pytest.fail("nothing is read before a doorbell rings")
+
+
 async def test_it_says_that_it_is_there_when_nothing_happens(
     readers: Callable[..., Reader], market: HandMarket, cookie: bytes
 ) -> None:
@@ -209,6 +228,23 @@ async def test_a_reader_that_stays_sees_the_same(stream: Opener, market: HandMar
         seen += entries([await client.next()])
 
     assert [entry["id"] for entry in seen] == expected
+
+
+async def test_a_page_that_comes_back_at_once_is_told_what_it_missed_and_nothing_twice(
+    stream: Opener, market: HandMarket
+) -> None:
+    away, stays = stream(), stream()
+    cursor = (await away.begin())["cursor"]
+    await away.leave()
+    await stays.begin()
+    market.switch(False, "ALFA")
+    newest = log_after(market, "0-0")[-1]
+    await stays.until(lambda message: message["cursor"] == newest)
+
+    back = await stream().begin(cursor)
+
+    assert [entry["id"] for entry in back["activity"]] == log_after(market, cursor)
+    assert back["gap"] is False
 
 
 async def test_a_new_process_resumes_from_the_journal(
