@@ -12,7 +12,7 @@ import pytest
 
 from nodeagent import agent, watcher
 from nodeagent.agent import Life, NodeOptions
-from nodeagent.authority_client import _MARKET, _RELEASE, Renewal
+from nodeagent.authority_client import _MARKET, RELEASE, Renewal
 from nodeagent.connections import ConnectionLost, Link
 from nodeagent.holdings import Agenda, Holdings
 from nodeagent.quoter import Quoter, QuotingTimes
@@ -205,7 +205,7 @@ async def test_what_is_being_released_is_not_quoted_even_if_the_answer_gets_lost
     class LosesTheAnswer(Link):
         async def fetch(self, query: str, *arguments: Any, timeout_s: float = 5.0) -> list[Any]:
             rows = await super().fetch(query, *arguments, timeout_s=timeout_s)
-            if query == _RELEASE:
+            if query == RELEASE:
                 raise ConnectionLost("after the commit, before the answer")
             return rows
 
