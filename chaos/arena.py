@@ -166,9 +166,14 @@ class Arena:
         return self.folder / "history"
 
     @property
-    def recording(self) -> dict[str, str]:
-        """The environment of a process that records."""
-        return {"MM_HISTORY": str(self.history)}
+    def crash_points(self) -> Path:
+        """What is put here has a process die (mmproject/crashpoints.py)."""
+        return self.folder / "crash-points"
+
+    @property
+    def tested(self) -> dict[str, str]:
+        """The environment of a process that records, and can be told where to die."""
+        return {"MM_HISTORY": str(self.history), "MM_TEST_BUILD": "1", "MM_CRASH_POINTS": str(self.crash_points)}
 
     @property
     def clock_file(self) -> Path:
@@ -213,10 +218,6 @@ class Arena:
                 return connection.execute(UNQUOTED).fetchone() == (0,)
         except psycopg.Error:
             return False
-
-    def node_url(self, name: str) -> str:
-        """What a node of this name connects to, over its line."""
-        return _with_places(self.urls["node"], self.lines[name].places)
 
     def add_process(self, name: str, command: list[str], env: dict[str, str]) -> Managed:
         """One more process of ours, with the environment that the others have."""
@@ -304,6 +305,7 @@ def _made(
     }
     found = Arena(folder, settings, supervisor, servers, loop, {}, namespace, disk, urls)
     found.clock_file.write_text("+0\n")
+    found.crash_points.mkdir()
     for program in programs(settings, urls, cluster=None):
         _start(found, program)
     wait(found.is_ready, "the API answers", QUOTED_S)
@@ -319,7 +321,7 @@ def _start(arena: Arena, program: Program) -> None:
     arena.lines[program.name] = line
     env = {
         **program.environment,
-        **arena.recording,
+        **arena.tested,
         "DATABASE_URL": _with_places(program.environment["DATABASE_URL"], line.places),
     }
     command = program.command

@@ -27,6 +27,7 @@ from chaos.arena import CLOCK_NODE, NETWORK_NODE, Arena, can_mount, faketime_lib
 from chaos.history.operations import recorded
 from chaos.load import Client, Record, Terms, terms_of
 from chaos.proxy import Direction, Moment
+from mmproject.crashpoints import POINTS, arm, crashes
 from mmproject.provision import LOGINS, ROLE_LIMITS
 from mmproject.recording import Recorder
 
@@ -219,7 +220,7 @@ def churn(it: Occasion) -> None:
             names = ",".join(f"{name}-{number}" for number in range(CHURN_GROUP))
             command = [sys.executable, "-m", "bench.many_nodes", "--names", names]
             process = arena.add_process(
-                name, command, {"DATABASE_URL": arena.urls["node"], "MM_PROCESS": name, **arena.recording}
+                name, command, {"DATABASE_URL": arena.urls["node"], "MM_PROCESS": name, **arena.tested}
             )
             process.wanted = True
             changes += CHURN_GROUP
@@ -708,6 +709,24 @@ def rolling_restart(it: Occasion) -> None:
         servers.start(servers.primary)
 
 
+def crash_points(it: Occasion) -> None:
+    """Processes die just before and just after a commit, at named places, one after another."""
+    folder, end = it.arena.crash_points, time.monotonic() + it.seconds
+    crashed: list[str] = []
+    while time.monotonic() < end and not it.stop.is_set():
+        point = it.dice.choice(POINTS)
+        before = crashes(folder)
+        arm(folder, point)
+        armed = time.monotonic()
+        while crashes(folder) == before and time.monotonic() - armed < 2:
+            it.wait(POLL_S)
+        (folder / point).unlink(missing_ok=True)
+        if crashes(folder) != before:
+            crashed.append(point)
+    it.details["crashed"] = crashed
+    it.cut_short = not crashed
+
+
 def _needs_namespace() -> str | None:
     return None if has_namespaces() else "root and iproute2, for a network namespace"
 
@@ -756,6 +775,7 @@ FAULTS: Final = (
           ("database", "node-1", "node-2", "node-3", "web", "tasks")),
     Fault(22, "short_statements", "statement_timeout of 50 ms", (3, 6), short_statements, DATABASE),
     Fault(23, "broker_emptied", "the broker lost and emptied", (2, 5), broker_emptied, ("tasks",)),
+    Fault(25, "crash_points", "processes die around their commits", (6, 12), crash_points, ("crash",)),
     Fault(24, "deadlock", "a command loses a deadlock", (1, 2), deadlock, ("database", "web")),
 )  # fmt: skip
 

@@ -71,10 +71,8 @@ class Proxy:
         self.closed: set[Direction] = set()  # nothing passes this way; it waits, as unacknowledged data does
         self.latency_s = 0.0  # added to each chunk, each way
         self.bytes_per_s = 0.0  # 0: no limit
-        self.refuses = False  # new connections are reset
         self.cut: Cut | None = None
         self.hold: Hold | None = None
-        self.passed = 0  # bytes
         self._writers: set[asyncio.StreamWriter] = set()
         self._server = self._call(self._listen(host))
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
@@ -100,9 +98,6 @@ class Proxy:
         self.reset()
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refuses:
-            _reset(writer)
-            return
         # A server that is cut off answers no SYN either: the client's connection waits.
         await self._while(lambda: bool(self.closed))
         try:
@@ -137,6 +132,31 @@ class Proxy:
             hold.held.set()
             await self._while(lambda: self.hold is hold)
 
+    async def _cut_around(
+        self,
+        statements: Statements,
+        data: bytes,
+        writer: asyncio.StreamWriter,
+        other: asyncio.StreamWriter,
+        answered: asyncio.Event,
+    ) -> None:
+        """Raises ConnectionResetError where a cut is due; sets `answered` for one that waits for the answer."""
+        cut = self.cut
+        if cut is None or not statements.mention(cut.pattern, data):
+            return
+        self.cut = None
+        if cut.moment == "after_answer":
+            answered.set()
+            self._loop.call_later(1.0, cut.done.set)
+            return
+        if cut.moment == "after_request":
+            writer.write(data)
+            await writer.drain()
+            _reset(other)
+            await asyncio.sleep(0.2)  # for the server to have read it
+        cut.done.set()
+        raise ConnectionResetError
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -156,33 +176,13 @@ class Proxy:
                 await asyncio.sleep(self.latency_s)
             if self.bytes_per_s:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
-            self.passed += len(data)
             if direction == "up":
                 statements.learn(data)
                 await self._held_back(statements, data)
-            if direction == "down":
-                if answered.is_set():
-                    raise ConnectionResetError  # the answer to the cut request: held back
-                writer.write(data)
-            else:
-                cut = self.cut
-                if cut is not None and statements.mention(cut.pattern, data):
-                    self.cut = None
-                    if cut.moment == "before":
-                        cut.done.set()
-                        raise ConnectionResetError
-                    if cut.moment == "after_answer":
-                        answered.set()
-                        self._loop.call_later(1.0, cut.done.set)
-                    writer.write(data)
-                    if cut.moment == "after_request":
-                        await writer.drain()
-                        _reset(other)
-                        await asyncio.sleep(0.2)  # for the server to have read it
-                        cut.done.set()
-                        raise ConnectionResetError
-                    continue
-                writer.write(data)
+                await self._cut_around(statements, data, writer, other, answered)
+            elif answered.is_set():
+                raise ConnectionResetError  # the answer to the cut request is not passed on
+            writer.write(data)
             await writer.drain()
         await self._while(lambda: direction in self.closed)
         writer.write_eof()
@@ -225,9 +225,6 @@ class Line:
             proxy.latency_s, proxy.bytes_per_s = latency_s, bytes_per_s
 
         self.each(slowed)
-
-    def reset(self) -> None:
-        self.each(Proxy.reset)
 
     def hold(self, pattern: bytes) -> Hold:
         """The next such request, and what follows it on its connection, until `release`."""

@@ -78,7 +78,6 @@ class Servers:
         self._folder = folder
         self.primary = self._server("postgres_a", ports[0], password)
         self.standby = self._server("postgres_b", ports[1], password)
-        self.failovers = 0
 
     def _server(self, name: str, port: int, password: str) -> Server:
         cluster = Cluster(self._folder / name / "data", port, password)
@@ -191,7 +190,6 @@ class Servers:
             connection.execute("SELECT pg_promote(true, 30)")
         self._wait_for_standby(new, "")
         self.primary, self.standby = new, old
-        self.failovers += 1
         return old
 
 
