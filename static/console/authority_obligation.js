@@ -9,6 +9,7 @@ import { ask, past } from "./authority_past.js";
 import { address } from "./authority_told.js";
 
 const EVERY_MS = 10000; // while the whole range is known; until then as often as the server is ready for
+const FILL_MS = 1000; // ... but no more often than this
 const RETRY_MS = 3000;
 const SHOWN_MAX = 200;
 const body = document.getElementById("obligation-list");
@@ -43,7 +44,7 @@ async function read(last) {
     const answer = await ask(`/authority/obligation/?${new URLSearchParams({ last })}`);
     if (last !== past.last) return;
     told = { ...answer, readAt: serverNow() - answer.age_ms };
-    next = answer.is_filling ? answer.due_ms : Math.max(EVERY_MS, answer.due_ms);
+    next = Math.max(answer.is_filling ? FILL_MS : EVERY_MS, answer.due_ms);
     failed = "";
   } catch (error) {
     if (last !== past.last) return;

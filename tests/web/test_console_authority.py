@@ -23,18 +23,15 @@ from console.words import WITHDRAWN_REASONS
 from mmproject import provision
 from tests.market import HandMarket, HandNode, busy_market
 from tests.support import Database, eventually
-from tests.web.client import HOST, user_of
+from tests.web.client import signed_in, visitor
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 HISTORY = "/authority/history/?last=1h"
 PATHS = ["/authority/", HISTORY, "/authority/obligation/?last=1h"]
 
 
 @pytest.fixture
 def viewer(django_database: Database) -> Client:
-    client = Client(headers={"host": HOST, "accept": "application/json"}, raise_request_exception=False)
-    client.force_login(user_of("vera", VIEWER), backend=BACKEND)
-    return client
+    return signed_in("vera", VIEWER, headers={"accept": "application/json"})
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +80,7 @@ def tenures(market: HandMarket) -> dict[tuple[str, int], list[Any]]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_looking_needs_a_login(standing_market: HandMarket, path: str) -> None:
-    answer = Client(headers={"host": HOST}).get(path)
+    answer = visitor().get(path)
 
     assert answer.status_code == 302
     assert answer["Location"].startswith("/login/")
@@ -720,7 +717,6 @@ def test_every_cause_has_its_words() -> None:
 
 
 def test_answers_are_found_by_whoever_may_look(standing_market: HandMarket) -> None:
-    client = Client(headers={"host": HOST}, raise_request_exception=False)
-    client.force_login(user_of("vic"), backend=BACKEND)
+    client = signed_in("vic")
 
     assert all(client.get(path).status_code == 200 for path in PATHS), "a user without any group may look"
