@@ -29,7 +29,7 @@ def ticket_of(page: Page, quantity: Decimal, price: Decimal | None = None) -> Lo
     ticket = page.locator("#ticket")
     if ticket.get_by_label("Symbol").count():
         ticket.get_by_label("Symbol").fill("ALFA")
-    ticket.get_by_text("Market" if price is None else "Limit", exact=True).click()
+    ticket.get_by_role("radio", name="Market" if price is None else "Limit").check()
     ticket.get_by_label("Quantity").fill(f"{quantity:f}")
     if price is not None:
         ticket.get_by_label("Price").fill(f"{price:f}")
@@ -122,7 +122,7 @@ def test_a_resting_order_is_found_from_its_ticket_and_cancelled(
     ours = id_of(ticket)
     ticket.get_by_role("button", name=SEND).click()
     result = ticket.get_by_role("status")
-    expect(result).to_contain_text("waits in the book")
+    expect(result).to_contain_text("is in the book. Nothing has traded yet.")
     assert by_hand(market)[ours] == "resting"
 
     result.get_by_role("link", name="Look it up").click()
