@@ -73,9 +73,9 @@ def test_a_double_click_sends_one_order(
     ours = id_of(ticket)
     ticket.get_by_role("button", name=SEND).dblclick()
     expect(ticket.get_by_role("status")).to_contain_text("Bought")
-    expect(ticket.get_by_role("button", name="Sent")).to_be_disabled()
-    assert by_hand(market).keys() - before.keys() == {ours}
     assert told_ids(posts) == [ours], "the second click asked for nothing"
+    assert by_hand(market).keys() - before.keys() == {ours}
+    expect(ticket.get_by_role("button", name="Sent")).to_be_disabled()
 
 
 @pytest.mark.parametrize("path", PLACES)
@@ -126,6 +126,7 @@ def test_a_resting_order_is_found_from_its_ticket_and_cancelled(
     assert by_hand(market)[ours] == "resting"
 
     result.get_by_role("link", name="Look it up").click()
+    expect(page.locator("#status")).to_have_attribute("data-state", "live")
     page.get_by_role("button", name=f"Cancel order {ours}").click()
     expect(page.locator("#toasts")).to_contain_text(f"Order {ours} cancelled")
     row = page.locator(f'#orders tr[data-order="{ours}"]')
