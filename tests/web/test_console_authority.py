@@ -517,6 +517,20 @@ def test_what_is_new_is_added_to_what_is_kept(market: HandMarket) -> None:
     assert len(past.symbols["ALFA"].parts) > 2, "it was off in between"
 
 
+def test_a_gap_goes_on_over_versions_and_reads_with_the_cause_it_began_with(still: HandMarket) -> None:
+    quotes = Quotes(still, "ALFA")
+    quotes.add(310, 100)
+    quotes.add(200, one_sided=True)
+    past = Past()
+    obligation.read(past, "5m")
+    quotes.add(190, withdrawn="quoting_disabled")
+    quotes.add(180, wider_ticks=1)
+    row = obligation.read(past, "5m")["symbols"][-1]
+
+    assert (row["symbol"], row["gaps"]) == ("ALFA", 1)
+    assert (row["gap"]["cause"], row["gap"]["ms"]) == ("lapsed", about(210))
+
+
 def test_what_is_kept_outlives_the_versions(still: HandMarket) -> None:
     quotes = Quotes(still, "ALFA")
     for ago_s in (310, 250, 240, 100):
