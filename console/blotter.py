@@ -129,6 +129,7 @@ def _shown(
     return show(
         request, f"console/{kind}.html", kind, fields=form, rows=rows, wanted=wanted, known=found.known,
         as_of=figures.moment(found.as_of),
+        looked=found.looked and f"{found.looked:,}",
         looked_back_to=found.looked_back_to and figures.moment(found.looked_back_to),
         newest=f"{here}?{query_of(filtered)}" if filtered else here,
         older=found.next and f"{here}?{query_of(filtered, cursor=found.next)}",

@@ -79,6 +79,11 @@ class Filter(BaseModel):
         return any((self.q, self.symbol, self.side, self.since, self.until))
 
     @property
+    def is_among_all(self) -> bool:
+        """Whether a symbol's rows are looked for among those of all symbols."""
+        return False  # fills have an order of their own in each symbol
+
+    @property
     def fill(self) -> str | None:
         """The cursor of a list of fills, which is a fill's id. Raises BadQuery."""
         if self.cursor is None:
@@ -109,6 +114,10 @@ class OrderFilter(Filter):
     def is_of_open(self) -> bool:
         """Whether only orders in the book are wanted."""
         return self.statuses is not None and set(self.statuses) <= set(OPEN_STATUSES)
+
+    @property
+    def is_among_all(self) -> bool:
+        return self.symbol is not None and self.id is None and not self.is_of_open  # no index of all orders has it
 
     @property
     def is_narrow(self) -> bool:

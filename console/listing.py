@@ -85,13 +85,14 @@ class Listing:
     """One page. Its rows are exact text, as in the statement.
 
     `next` is the cursor of what follows, or None at the end. `looked_back_to` is the time of the last row looked at,
-    when that and not the number of rows ended the page. `as_of` is the time of all of it; `known` how many fills there
-    were by then, or the newest order's number.
+    when that and not the number of rows ended the page, and `looked` how many those were. `as_of` is the time of all
+    of it; `known` how many fills there were by then, or the newest order's number.
     """
 
     rows: list[Row]
     next: str | None
     looked_back_to: str | None
+    looked: int | None
     as_of: str
     known: int
 
@@ -150,6 +151,7 @@ def _page(found: Sequence[Row], limit: int, scan: int, *, key: str, time: str) -
         rows=wanted[:limit],
         next=following,
         looked_back_to=looked_back_to,
+        looked=scan if looked_back_to else None,
         as_of=last["as_of"],
         known=int(last["known"]),
     )

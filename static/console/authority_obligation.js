@@ -8,7 +8,8 @@ import { clock, duration } from "./authority_words.js";
 import { ask, past } from "./authority_past.js";
 import { address } from "./authority_told.js";
 
-const EVERY_MS = 10000;
+const EVERY_MS = 10000; // while the whole range is known; until then as often as the server is ready for
+const FILL_MS = 1000; // ... but no more often than this
 const RETRY_MS = 3000;
 const SHOWN_MAX = 200;
 const body = document.getElementById("obligation-list");
@@ -43,7 +44,7 @@ async function read(last) {
     const answer = await ask(`/authority/obligation/?${new URLSearchParams({ last })}`);
     if (last !== past.last) return;
     told = { ...answer, readAt: serverNow() - answer.age_ms };
-    next = Math.max(EVERY_MS, answer.due_ms);
+    next = Math.max(answer.is_filling ? FILL_MS : EVERY_MS, answer.due_ms);
     failed = "";
   } catch (error) {
     if (last !== past.last) return;
@@ -99,7 +100,10 @@ function paintRow(data) {
 
 function paintNote() {
   const parts = [];
-  if (told?.is_cut) parts.push(`Only the newest ${whole(told.versions_max)} quote versions are judged: since ${clock(told.from_ms, told.to_ms)}.`);
+  if (told?.is_filling) {
+    const share = Math.floor((100 * (told.to_ms - told.from_ms)) / (told.to_ms - told.asked_from_ms));
+    parts.push(`Read back to ${clock(told.from_ms, told.to_ms)} so far, ${share}% of the time asked for; what follows is of that time. Reading on.`);
+  } else if (told?.is_cut) parts.push(`Only the newest ${whole(told.gaps_max)} gaps are kept: judged since ${clock(told.from_ms, told.to_ms)}.`);
   if (told?.known_from_ms) parts.push(`Known from ${clock(told.known_from_ms, told.to_ms)} on: older quotes are dropped (MM_QUOTE_RETENTION_MS), and what is not known is not counted.`);
   setText(note, parts.join(" "));
   note.hidden = !parts.length;

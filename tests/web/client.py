@@ -1,4 +1,4 @@
-"""A client of the HTTP API for tests: Django's, with a token, JSON both ways."""
+"""Clients for tests, all Django's: of the HTTP API, with a token, JSON both ways; and of the console, signed in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.test import Client
 from accounts.services import create_token
 
 HOST = "localhost"
+BACKEND = "django.contrib.auth.backends.ModelBackend"  # who signs in by force_login
 
 
 def user_of(username: str, group: str | None = None) -> User:
@@ -19,6 +20,18 @@ def user_of(username: str, group: str | None = None) -> User:
     if group:
         user.groups.add(Group.objects.get(name=group))
     return user
+
+
+def visitor(*, headers: dict[str, str] | None = None, **options: Any) -> Client:
+    """A browser that nobody has signed in with."""
+    return Client(headers={"host": HOST, **(headers or {})}, raise_request_exception=False, **options)
+
+
+def signed_in(username: str, group: str | None = None, **options: Any) -> Client:
+    """A visitor signed in as this user, made if need be."""
+    client = visitor(**options)
+    client.force_login(user_of(username, group), backend=BACKEND)
+    return client
 
 
 def client_of(username: str, group: str | None = None) -> ApiClient:

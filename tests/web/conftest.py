@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from django.test import Client
 
-from accounts.permissions import ADMIN
+from accounts.permissions import ADMIN, OPERATOR
+from mmproject import provision
 from mmproject.conf import conf
 from tests.market import HandMarket
 from tests.support import Database, scratch_database
-from tests.web.client import ApiClient, client_of
+from tests.web.client import ApiClient, client_of, signed_in
 
 
 def worked(database: Database) -> Iterator[HandMarket]:
@@ -35,6 +38,21 @@ def market(django_database: Database) -> Iterator[HandMarket]:
 def api(market: HandMarket) -> ApiClient:
     """A client that may do everything, by its token."""
     return client_of("desk", ADMIN)
+
+
+@pytest.fixture
+def operator(market: HandMarket) -> Client:
+    """An operator's browser, signed in."""
+    return signed_in("ola", OPERATOR)
+
+
+@pytest.fixture
+def unreachable(market: HandMarket) -> Iterator[Callable[[], None]]:
+    """Calling it takes the database away from Django."""
+    before: list[dict[str, Any]] = []
+    yield lambda: before.append(provision.point_django_at("postgresql://nobody@127.0.0.1:9/none"))
+    if before:
+        provision.point_django_at(market.database.url("console"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.test import Client
 
-from tests.web.client import HOST, user_of
+from tests.web.client import BACKEND, HOST, user_of
 
 TIMEOUT_S = 10
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 10
 def cookie_of(username: str) -> bytes:
     """The cookie header of a new session of this user, who is made if need be."""
     client = Client()
-    client.force_login(user_of(username), backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user_of(username), backend=BACKEND)
     return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}".encode()
 
 

@@ -17,7 +17,7 @@ from accounts.permissions import ADMIN, OPERATOR, VIEWER
 from accounts.services import token_hash
 from mmproject.provision import point_django_at, with_database
 from tests.market import HandMarket
-from tests.web.client import HOST, Answer, ApiClient, client_of, user_of
+from tests.web.client import BACKEND, HOST, Answer, ApiClient, client_of, user_of
 
 READS = [
     "orders", "orders/x", "symbols", "prices", "quotes", "fills", "positions", "nodes", "assignments", "leases",
@@ -37,7 +37,6 @@ WRITES: list[tuple[str, str, Any, str]] = [
     ("POST", "nodes/node-1/drain", {"draining": False}, "accounts.drain_node"),
 ]
 EVERY = [("GET", path, None, "") for path in READS] + WRITES
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @pytest.mark.parametrize(

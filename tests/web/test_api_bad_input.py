@@ -11,7 +11,7 @@ from django.test import Client
 
 from accounts.permissions import ADMIN
 from tests.market import HandMarket
-from tests.web.client import HOST, Answer, ApiClient, user_of
+from tests.web.client import BACKEND, HOST, Answer, ApiClient, user_of
 
 GOOD = {
     "client_order_id": "bad-input", "symbol": "ALFA", "side": "buy", "type": "limit", "time_in_force": "IOC",
@@ -282,7 +282,7 @@ def test_a_form_with_files_in_a_session_is_refused_after_its_csrf_token_was_look
 ) -> None:
     """Looking for it reads the body, which then cannot be read again."""
     browser = Client(raise_request_exception=False, enforce_csrf_checks=True)
-    browser.force_login(user_of("ada", ADMIN), "django.contrib.auth.backends.ModelBackend")
+    browser.force_login(user_of("ada", ADMIN), BACKEND)
     body = b'--b\r\nContent-Disposition: form-data; name="symbol"\r\n\r\nALFA\r\n--b--\r\n'
     for content in (body, body[:-10], b"--b", b"\r\n".join([body[:-7]] * 2_000) + b"--b--\r\n"):
         answer = browser.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,17 @@ from django.test import Client
 
 from accounts.permissions import ADMIN, OPERATOR, VIEWER
 from console.words import GROUPS, sentence
-from mmproject import provision
 from mmproject.conf import ROOT
 from tests.market import HandMarket, busy_market
 from tests.support import Database
-from tests.web.client import HOST, user_of
+from tests.web.client import signed_in, user_of, visitor
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 PASSWORD = "correct horse battery staple"
 ACTIONS = [
     ("/quoting/", {"enabled": "false"}),
     ("/symbols/ALFA/quoting/", {"enabled": "false"}),
     ("/nodes/node-1/draining/", {"draining": "true"}),
 ]
-
-
-def visitor(**options: Any) -> Client:
-    return Client(headers={"host": HOST}, raise_request_exception=False, **options)
-
-
-def signed_in(username: str, group: str, **options: Any) -> Client:
-    client = visitor(**options)
-    client.force_login(user_of(username, group), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def operator(market: HandMarket) -> Client:
-    return signed_in("ola", OPERATOR)
-
-
-@pytest.fixture
-def unreachable(market: HandMarket) -> Iterator[Callable[[], None]]:
-    """Calling it takes the database away from Django."""
-    before: list[dict[str, Any]] = []
-    yield lambda: before.append(provision.point_django_at("postgresql://nobody@127.0.0.1:9/none"))
-    if before:
-        provision.point_django_at(market.database.url("console"))
 
 
 def audits(market: HandMarket) -> list[tuple[Any, ...]]:

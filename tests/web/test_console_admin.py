@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.permissions import ADMIN, OPERATOR
 from tests.market import HandMarket
-from tests.web.client import HOST, user_of
+from tests.web.client import BACKEND, HOST, user_of
 
 DOMAIN = ("journal", "ledger", "exchange", "authority")
 MODELS = [model for app in DOMAIN for model in apps.get_app_config(app).get_models()]
@@ -28,7 +28,7 @@ def staff(group: str = ADMIN, *, superuser: bool = False) -> Client:
     user = user_of("root" if superuser else f"staff-{group}", group)
     User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=superuser)
     client = Client(headers={"host": HOST})
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend=BACKEND)
     return client
 
 

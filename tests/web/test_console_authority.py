@@ -15,24 +15,23 @@ from django.db import connections
 from django.test import Client
 
 from accounts.permissions import VIEWER
-from console import authority_page, authority_reads, obligation
+from console import authority_page, authority_reads, obligation, obligation_past
+from console.authority_reads import RANGES_S
 from console.obligation import CAUSES, Obligations
+from console.obligation_past import Past
 from console.words import WITHDRAWN_REASONS
 from mmproject import provision
 from tests.market import HandMarket, HandNode, busy_market
 from tests.support import Database, eventually
-from tests.web.client import HOST, user_of
+from tests.web.client import signed_in, visitor
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 HISTORY = "/authority/history/?last=1h"
 PATHS = ["/authority/", HISTORY, "/authority/obligation/?last=1h"]
 
 
 @pytest.fixture
 def viewer(django_database: Database) -> Client:
-    client = Client(headers={"host": HOST, "accept": "application/json"}, raise_request_exception=False)
-    client.force_login(user_of("vera", VIEWER), backend=BACKEND)
-    return client
+    return signed_in("vera", VIEWER, headers={"accept": "application/json"})
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +80,7 @@ def tenures(market: HandMarket) -> dict[tuple[str, int], list[Any]]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_looking_needs_a_login(standing_market: HandMarket, path: str) -> None:
-    answer = Client(headers={"host": HOST}).get(path)
+    answer = visitor().get(path)
 
     assert answer.status_code == 302
     assert answer["Location"].startswith("/login/")
@@ -323,6 +322,10 @@ class Quotes:
             sides[2:] = [None, None]
         grid = [self.spec.tick_size, self.spec.lot_size]
         self.market.admin.execute(
+            "UPDATE exchange_symbol SET added_at = least(added_at, now() - %s * interval '1 second') WHERE name = %s",
+            [ago_s, self.symbol],
+        )
+        self.market.admin.execute(
             "INSERT INTO exchange_quoteversion (symbol, version, bid_price, bid_quantity, ask_price, ask_quantity,"
             "  epoch, incarnation, node, published_at, valid_until, after_sequence, withdrawn_reason,"
             "  tick_size, lot_size)"
@@ -470,22 +473,126 @@ def test_a_symbol_that_was_never_quoted_is_judged_since_it_was_listed(still: Han
     assert row["gap"]["cause"] == "never"
 
 
-def test_only_so_many_versions_are_judged_and_it_says_since_when(
-    still: HandMarket, viewer: Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("slice_versions", [1, 7, 40, 1_000])
+def test_read_in_slices_it_is_what_it_is_read_at_once(
+    busy: HandMarket, monkeypatch: pytest.MonkeyPatch, slice_versions: int
+) -> None:
+    """Every gap is whole, wherever the slices end; and it says how far it came."""
+    at_once = Past()
+    at_once.read(RANGES_S["1h"])
+    monkeypatch.setattr(obligation_past, "SLICE_VERSIONS", slice_versions)
+    past = Past()
+    froms = []
+    for _ in range(200):
+        answer = obligation.read(past, "1h")
+        froms.append(answer["from_ms"])
+        if not answer["is_filling"]:
+            break
+        assert answer["from_ms"] > answer["asked_from_ms"]
+
+    assert froms == sorted(froms, reverse=True)
+    assert (len(froms) == 1) == (slice_versions == 1_000)
+    for symbol, whole in at_once.symbols.items():
+        kept = past.symbols[symbol]
+        assert (kept.first_version, kept.first_at, kept.last_at) == (0, whole.first_at, whole.last_at)
+        assert kept.parts == whole.parts
+        assert len(kept.parts) > 1
+
+
+def test_what_is_new_is_added_to_what_is_kept(market: HandMarket) -> None:
+    past = Past()
+    for number in range(6):
+        if number % 2:
+            market.switch(False, "ALFA")
+        else:
+            market.switch(True)
+            market.quote_all()
+            market.tick()
+        past.read(RANGES_S["1h"])
+        at_once = Past()
+        at_once.read(RANGES_S["1h"])
+        for symbol, whole in at_once.symbols.items():
+            assert past.symbols[symbol].parts == whole.parts
+            assert [part[::2] for part in past.symbols[symbol].tail] == [part[::2] for part in whole.tail]
+    assert len(past.symbols["ALFA"].parts) > 2, "it was off in between"
+
+
+def test_a_gap_goes_on_over_versions_and_reads_with_the_cause_it_began_with(still: HandMarket) -> None:
+    quotes = Quotes(still, "ALFA")
+    quotes.add(310, 100)
+    quotes.add(200, one_sided=True)
+    past = Past()
+    obligation.read(past, "5m")
+    quotes.add(190, withdrawn="quoting_disabled")
+    quotes.add(180, wider_ticks=1)
+    row = obligation.read(past, "5m")["symbols"][-1]
+
+    assert (row["symbol"], row["gaps"]) == ("ALFA", 1)
+    assert (row["gap"]["cause"], row["gap"]["ms"]) == ("lapsed", about(210))
+
+
+def test_what_is_kept_outlives_the_versions(still: HandMarket) -> None:
+    quotes = Quotes(still, "ALFA")
+    for ago_s in (310, 250, 240, 100):
+        quotes.add(ago_s, 50)
+    past = Past()
+    before = obligation.read(past, "5m")
+    with still.admin.transaction():  # as the drop of a partition does
+        still.admin.execute("ALTER TABLE exchange_quoteversion DISABLE TRIGGER USER")
+        still.admin.execute("DELETE FROM exchange_quoteversion WHERE version < 4")
+    after = obligation.read(past, "5m")
+
+    assert after["known_from_ms"] is None
+    assert after["symbols"][-1]["gaps"] == before["symbols"][-1]["gaps"] == 3
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_what_does_not_go_on_from_what_is_kept_is_read_anew(
+    still: HandMarket, monkeypatch: pytest.MonkeyPatch, taken_back: bool
+) -> None:
+    """A crash took versions back and others got their numbers; or too many came for one slice since somebody asked."""
+    quotes = Quotes(still, "ALFA")
+    quotes.add(310, 600)
+    quotes.add(200, one_sided=True)
+    past = Past()
+    assert obligation.read(past, "5m")["symbols"][-1]["missing_ms"] == about(200)
+    if taken_back:
+        with still.admin.transaction():
+            still.admin.execute("ALTER TABLE exchange_quoteversion DISABLE TRIGGER USER")
+            still.admin.execute("DELETE FROM exchange_quoteversion WHERE version = 2")
+        quotes.version = 1
+    monkeypatch.setattr(obligation_past, "SLICE_VERSIONS", 3)
+    for ago_s in range(100, 40, -10):
+        quotes.add(ago_s, 60)
+    answers = [obligation.read(past, "5m") for _ in range(4)]
+    row = next(row for row in answers[-1]["symbols"] if row["symbol"] == "ALFA")
+
+    assert answers[0]["is_filling"]
+    assert not answers[-1]["is_filling"]
+    assert row["known_ms"] == about(300)
+    assert row["missing_ms"] == about(0 if taken_back else 100)
+
+
+def test_of_too_many_gaps_the_newest_are_kept_and_it_says_since_when(
+    still: HandMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alfa, bravo = Quotes(still, "ALFA"), Quotes(still, "BRAVO")
     for ago_s in range(300, 0, -10):
-        alfa.add(ago_s, 15)
-        bravo.add(ago_s - 5, 15)
-    monkeypatch.setattr(obligation, "VERSIONS_MAX", 11)
-
-    answer = told(viewer, "/authority/obligation/?last=5m")
+        alfa.add(ago_s, 5)
+        bravo.add(ago_s - 2, 5)
+    monkeypatch.setattr(obligation_past, "PARTS_MAX", 10)
+    past = Past()
+    for _ in range(3):
+        answer = obligation.read(past, "5m")
+        assert sum(len(kept.parts) for kept in past.symbols.values()) == 10
 
     assert answer["is_cut"]
+    assert not answer["is_filling"]
     assert answer["from_ms"] == pytest.approx(answer["to_ms"] - 55_000, abs=5_000)
-    for row in answer["symbols"][-2:]:
-        assert (row["symbol"] in ("ALFA", "BRAVO"), row["share"]) == (True, "100.000"), "by what stood before, too"
-        assert row["known_ms"] == about(55)
+    for row in answer["symbols"]:
+        if row["symbol"] != "CHARLIE":
+            assert row["known_ms"] == about(55)
+            assert row["missing_ms"] == pytest.approx(row["known_ms"] / 2, abs=5_000)
 
 
 @pytest.mark.parametrize("last", ["5m", "1h", "24h"])
@@ -564,6 +671,21 @@ def test_what_takes_long_to_read_is_read_more_rarely(still: HandMarket) -> None:
     assert kept.get("5m")["due_ms"] > 30_000, "a twentieth of the time at most"
 
 
+def test_while_it_reads_back_it_is_due_sooner(still: HandMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    quotes = Quotes(still, "ALFA")
+    for ago_s in range(310, 0, -10):
+        quotes.add(ago_s, 15)
+    monkeypatch.setattr(obligation_past, "SLICE_VERSIONS", 12)
+    clock = HandClock()
+    kept = Obligations(clock)
+    filling = kept.get("5m")
+    assert (filling["is_filling"], filling["due_ms"]) == (True, 1_000)
+    clock.now_s += 1
+    clock.look_s = 4  # as if it took four seconds to read
+    due_ms = kept.get("5m")["due_ms"]
+    assert due_ms == 4 * 4_000 - 3 * 4_000, "a quarter of the time at most; three looks passed since it began"
+
+
 def test_one_request_reads_and_the_others_get_what_there_is(
     still: HandMarket, viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -584,7 +706,7 @@ def test_one_request_reads_and_the_others_get_what_there_is(
 def test_a_read_that_takes_too_long_is_not_called_an_outage(
     still: HandMarket, viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(obligation, "FROM", "SELECT pg_sleep(60)")
+    monkeypatch.setattr(obligation_past, "OBLIGATION", "SELECT pg_sleep(60)")
     done: list[Any] = []
 
     def ask() -> None:
@@ -609,7 +731,6 @@ def test_every_cause_has_its_words() -> None:
 
 
 def test_answers_are_found_by_whoever_may_look(standing_market: HandMarket) -> None:
-    client = Client(headers={"host": HOST}, raise_request_exception=False)
-    client.force_login(user_of("vic"), backend=BACKEND)
+    client = signed_in("vic")
 
     assert all(client.get(path).status_code == 200 for path in PATHS), "a user without any group may look"

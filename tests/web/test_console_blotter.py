@@ -28,22 +28,11 @@ from mmproject import provision
 from mmproject.conf import conf
 from tests.market import HandMarket, busy_market
 from tests.support import Database, scratch_database
-from tests.web.client import HOST, user_of
+from tests.web.client import BACKEND, signed_in, user_of, visitor
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 PAGES = ["/fills/", "/orders/"]
 EXPORTS = ["/fills/export.csv", "/orders/export.csv"]
 JSON = {"accept": "application/json"}
-
-
-def visitor(**options: Any) -> Client:
-    return Client(headers={"host": HOST}, raise_request_exception=False, **options)
-
-
-def signed_in(username: str, group: str, **options: Any) -> Client:
-    client = visitor(**options)
-    client.force_login(user_of(username, group), backend=BACKEND)
-    return client
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +55,12 @@ def viewer(standing_market: HandMarket) -> Client:
 
 
 @pytest.fixture
-def operator(market: HandMarket) -> Client:
-    return signed_in("ola", OPERATOR)
-
-
-@pytest.fixture
 def busy(django_database: Database) -> Iterator[HandMarket]:
     """A market with every kind of order in it."""
     made = busy_market(django_database)
     yield made
     for node in made.nodes.values():
         node.connection.close()
-
-
-@pytest.fixture
-def unreachable(market: HandMarket) -> Iterator[Callable[[], None]]:
-    """Calling it takes the database away from Django."""
-    before: list[dict[str, Any]] = []
-    yield lambda: before.append(provision.point_django_at("postgresql://nobody@127.0.0.1:9/none"))
-    if before:
-        provision.point_django_at(market.database.url("console"))
 
 
 def html(client: Client, path: str, **query: str) -> str:
@@ -271,6 +246,34 @@ def test_pages_lead_to_the_older_ones_and_back(
     assert seen == fills_newest_first(standing_market, "symbol = 'ALFA'")
     assert len(seen) > 4
     assert 'id="the-end"' in page
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("symbol=NONE", "2 orders of all symbols"),
+        ("symbol=NONE&side=buy", "2 orders of all symbols"),
+        ("side=buy&q=none*", "2 orders"),
+        ("status=open&q=none*", "2 orders"),
+    ],
+)
+def test_a_page_that_looked_at_some_says_at_what_and_that_there_may_be_more(
+    busy: HandMarket, monkeypatch: pytest.MonkeyPatch, query: str, said: str
+) -> None:
+    monkeypatch.setattr(listing.orders, "__kwdefaults__", {"limit": 4, "scan": 2, "with_fills": False})
+    ask = busy.best("BRAVO")[1]
+    for number in range(3):
+        busy.send(f"rests-{number}", "BRAVO", "buy", busy.specs["BRAVO"].lot_size, ask / 2 // 1, "GTC")
+    page = html(signed_in("ola", OPERATOR), f"/orders/?{query}")
+
+    assert f"Looked through {said}, back to" in page
+    assert "the filter wants none of them" in page
+    assert "the 2 orders looked through, the newest." in page
+    older = re.search(r'href="([^"]+)" id="older"', page)
+    assert older
+    second = html(signed_in("ola", OPERATOR), older[1].replace("&amp;", "&"))
+    assert "looked through, the newest" not in second
+    assert "No order matches" not in second or 'id="older"' not in second
 
 
 # The filter

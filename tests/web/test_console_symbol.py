@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -15,33 +15,17 @@ from accounts.permissions import ADMIN, OPERATOR, VIEWER
 from console import symbol_data
 from console.symbol_data import Dated
 from exchange.prices import reference_price
-from mmproject import provision
 from tests.market import SEED, HandMarket, HandNode
 from tests.support import Database, eventually
-from tests.web.client import user_of
-from tests.web.test_console import signed_in, visitor
+from tests.web.client import signed_in, user_of, visitor
 
 PAGE = "/symbols/ALFA/"
 PARTS = ("", "now/", "chart/", "story/")
 
 
 @pytest.fixture
-def operator(market: HandMarket) -> Client:
-    return signed_in("ola", OPERATOR)
-
-
-@pytest.fixture
 def viewer(standing_market: HandMarket) -> Client:
     return signed_in("vera", VIEWER)
-
-
-@pytest.fixture
-def unreachable(market: HandMarket) -> Iterator[Callable[[], None]]:
-    """Calling it takes the database away from Django."""
-    before: list[dict[str, Any]] = []
-    yield lambda: before.append(provision.point_django_at("postgresql://nobody@127.0.0.1:9/none"))
-    if before:
-        provision.point_django_at(market.database.url("console"))
 
 
 def html_of(client: Client, symbol: str = "ALFA") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -16,37 +16,11 @@ from accounts.permissions import OPERATOR, VIEWER
 from console import ticket
 from exchange.errors import ORDER_REFUSALS
 from exchange.schemas import OrderIn
-from mmproject import provision
 from tests.market import HandMarket
-from tests.web.client import HOST, user_of
+from tests.web.client import signed_in, visitor
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 JSON = {"accept": "application/json"}
 PATH = "/orders/new/"
-
-
-def visitor(**options: Any) -> Client:
-    return Client(headers={"host": HOST}, raise_request_exception=False, **options)
-
-
-def signed_in(username: str, group: str, **options: Any) -> Client:
-    client = visitor(**options)
-    client.force_login(user_of(username, group), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def operator(market: HandMarket) -> Client:
-    return signed_in("ola", OPERATOR)
-
-
-@pytest.fixture
-def unreachable(market: HandMarket) -> Iterator[Callable[[], None]]:
-    """Calling it takes the database away from Django."""
-    before: list[dict[str, Any]] = []
-    yield lambda: before.append(provision.point_django_at("postgresql://nobody@127.0.0.1:9/none"))
-    if before:
-        provision.point_django_at(market.database.url("console"))
 
 
 def form(market: HandMarket, **others: str) -> dict[str, str]:
