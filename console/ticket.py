@@ -68,7 +68,7 @@ class Ticket:
     values: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     times_in_force: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("GTC", "GTC: the remainder waits in the book"),
+        ("GTC", "GTC: the rest waits in the book"),
         ("IOC", "IOC: the remainder is cancelled"),
         ("FOK", "FOK: all of it or nothing"),
     )
