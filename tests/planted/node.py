@@ -87,7 +87,8 @@ HOLDING = (
         "holdings: dropped after the release's answer",
         RECONCILER,
         (
-            '        for symbol in surplus:\n            self._holdings.drop(symbol)\n        crash_point("release.before")\n'
+            "        for symbol in surplus:\n            self._holdings.drop(symbol)\n"
+            '        crash_point("release.before")\n'
             "        self.released += await client.release(self._link, self._session.incarnation, list(surplus))\n",
             "        self.released += await client.release(self._link, self._session.incarnation, list(surplus))\n"
             "        for symbol in surplus:\n            self._holdings.drop(symbol)\n",
