@@ -46,6 +46,7 @@ INITDB_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 KILLED_TIMEOUT_S = 2  # for the killed to be gone; they write nothing any more, but whoever reaps them may be slow
 CWD = Path("/proc/self/cwd")  # Linux
+RESERVED_SINCE = 16  # the first version that knows reserved_connections
 CWD_SINCE = 16  # the first version whose programs do not change directory to find out where they are
 COPY_PLACES = (Path("/var/cache"), Path("/var/tmp"), Path("/tmp"))  # noqa: S108 - root's own folder is made inside
 # Below what Linux hands out to clients: while the server restarts, no client's own port can take its place, and
@@ -288,6 +289,8 @@ class Cluster:
         settings = dict(SETTINGS)
         if not self.fsync:
             settings |= {"fsync": "off", "full_page_writes": "off"}
+        if self.major < RESERVED_SINCE:
+            del settings["reserved_connections"]
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [str(self.bin / "postgres"), "-D", self.place(self.data)[0], "-p", str(self.port), *options]
 

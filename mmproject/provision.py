@@ -195,7 +195,10 @@ def role_urls(admin_url: str, var: Path) -> dict[str, str]:
 
 
 def _alter_role(connection: psycopg.Connection[Any], role: str, change: sql.Composable) -> None:
-    statement = sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(role), change)
+    _change_role(connection, sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(role), change))
+
+
+def _change_role(connection: psycopg.Connection[Any], statement: sql.Composed) -> None:
     for attempt in range(ALTER_ATTEMPTS):
         try:
             connection.execute(statement)
@@ -245,7 +248,7 @@ def _let_use_reserved(connection: psycopg.Connection[Any], role: str) -> None:
         # Our roles inherit nothing by themselves (journal_roles_v1).
         grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE")
         with suppress(psycopg.errors.InsufficientPrivilege):
-            connection.execute(grant.format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role)))
+            _change_role(connection, grant.format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role)))
 
 
 def ensure_broker(connection: psycopg.Connection[Any]) -> None:

@@ -40,7 +40,7 @@ def _executed(statement: str, parameters: Parameters) -> Iterator[Any]:
     told: list[str] = []
 
     def hear(notice: Diagnostic) -> None:
-        if is_unreplicated(notice.severity_nonlocalized, notice.message_primary):
+        if is_unreplicated(notice.severity_nonlocalized, notice.source_function, notice.message_primary):
             told.append(notice.message_primary or "")
 
     with connection.cursor() as cursor:

@@ -100,6 +100,7 @@ def database(url: str, *, pool_size: int = 0) -> dict[str, Any]:
     # The parser knows of one server only; libpq takes several, and keeps to the one that can write.
     first = urlunsplit(parts._replace(netloc=f"{login}{at}{place.split(',')[0]}"))
     description: dict[str, Any] = dict(dj_database_url.parse(first, conn_max_age=0))
+    description["ENGINE"] = "mmproject.backend"
     if len(servers) > 1:
         description["HOST"] = ",".join(host for host, _ in servers)
         description["PORT"] = ",".join(str(port) for _, port in servers)

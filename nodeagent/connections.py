@@ -11,14 +11,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from mmproject.conf import hosts
 from mmproject.db import asyncpg_url, described
 from mmproject.errors import UserError
-from mmproject.primary import TIMELINE, is_unreplicated
+from mmproject.primary import is_unreplicated, newest
 
 CONNECT_TIMEOUT_S = 3.0  # a server that takes longer is tried again
 STATEMENT_TIMEOUT_S = 2.5  # the role's own statement_timeout is 1.8 s: the server answers first, unless it is gone
@@ -114,38 +112,13 @@ async def connect(url: str, application_name: str) -> Connection:
 
     Raises ConnectionLost, or UserError where trying again will not help.
     """
-    places = hosts(url)
-    if len(places) < 2:
-        return await _connect(url, application_name)
-    found = await asyncio.gather(
-        *(_with_timeline(_at(url, number), application_name) for number in range(len(places))), return_exceptions=True
-    )
-    best: tuple[int, Connection] | None = None
-    failure: BaseException = ConnectionLost(f"none of {described(url)} takes writes")
-    for one in found:
-        if isinstance(one, BaseException):
-            failure = one
-        elif best is None or one[0] > best[0]:
-            if best:
-                best[1].terminate()
-            best = one
-        else:
-            one[1].terminate()
-    if best is None:
-        raise failure
-    return best[1]
-
-
-def _at(url: str, number: int) -> str:
-    """The URL with the one of its servers that has this number."""
-    parts = urlsplit(url)
-    login, at, places = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{login}{at}{places.split(',')[number]}"))
-
-
-async def _with_timeline(url: str, application_name: str) -> tuple[int, Connection]:
-    connection = await _connect(url, application_name)
-    return (await fetch(connection, TIMELINE, timeout_s=STATEMENT_TIMEOUT_S))[0][0], connection
+    try:
+        found = await newest(url, lambda one: _connect(one, application_name))
+    except (ConnectionLost, UserError):
+        raise
+    except DriverError as error:
+        raise ConnectionLost(f"cannot connect to {described(url)}: {one_line(error)}") from error
+    return cast(Connection, found)
 
 
 async def _connect(url: str, application_name: str) -> Connection:
@@ -170,7 +143,7 @@ async def _connect(url: str, application_name: str) -> Connection:
 
 def _heard(connection: Connection, message: Any) -> None:
     """A commit that may be lost is no success: the connection is dropped, before its answer is looked at."""
-    if is_unreplicated(message.severity_en or message.severity, message.message):
+    if is_unreplicated(message.severity_en or message.severity, message.server_source_function, message.message):
         connection.terminate()
 
 
@@ -221,7 +194,8 @@ async def fetch(connection: Connection, query: str, *arguments: Any, timeout_s: 
             raise
         raise sorted_one from error
     if connection.is_closed():
-        raise ConnectionLost("the server stopped waiting for its standby: the commit may be lost")
+        # By us, for a commit that its standby may lack, or by the server just after its answer: in doubt either way.
+        raise ConnectionLost("the connection was closed with its answer: what it did may be lost")
     if told is not None:
         told(rows)
     return rows

@@ -23,6 +23,7 @@ from console.selectors import ACTIVITY_AFTER, ACTIVITY_LATEST, STATE, activity_j
 from console.stream.hub import KINDS, Entry, Hub, Mailbox, Reading
 from console.stream.protocol import START, Cursor, Limits
 from mmproject.db import asyncpg_url
+from mmproject.primary import newest
 
 log = structlog.get_logger(__name__)
 
@@ -129,12 +130,15 @@ class Reader:
         return now_s - self._idle_since_s <= self.limits.linger_s
 
     async def _connect(self) -> None:
-        connection = await cast(Any, asyncpg).connect(
-            asyncpg_url(self._url()),
-            timeout=self.limits.connect_timeout_s,
-            command_timeout=self.limits.read_timeout_s,
-            server_settings={"application_name": "mm console stream", "timezone": "UTC", "jit": "off"},
-        )
+        def connect(url: str) -> Any:
+            return cast(Any, asyncpg).connect(
+                asyncpg_url(url),
+                timeout=self.limits.connect_timeout_s,
+                command_timeout=self.limits.read_timeout_s,
+                server_settings={"application_name": "mm console stream", "timezone": "UTC", "jit": "off"},
+            )
+
+        connection = await newest(self._url(), connect)
         self._connection = connection
         connection.add_termination_listener(lambda _: self._wake.set())  # noticed at once, not by the timer
         for channel in CHANNELS:

@@ -17,6 +17,7 @@ from django.db import connections
 
 from chaos.processes import Supervisor
 from chaos.servers import Server, Servers
+from console.stream.reader import Reader
 from mmproject import provision, query
 from mmproject.db import sqlstate
 from mmproject.postgres import free_port
@@ -56,6 +57,16 @@ async def node_port(url: str) -> int:
         connection.terminate()
 
 
+async def reader_port(url: str) -> int:
+    """Where the console's reader of the stream goes."""
+    reader = Reader(lambda: url)
+    await reader._connect()
+    try:
+        return int(await reader._connection.fetchval("SELECT inet_server_port()"))
+    finally:
+        await reader._disconnect()
+
+
 def test_clients_take_the_newest_primary_and_nothing_of_the_old_one_is_promised(servers: Servers) -> None:
     old, new = servers.primary, servers.standby
     both = url_of(old.cluster.url("postgres"), new.cluster.url("postgres"))
@@ -73,6 +84,13 @@ def test_clients_take_the_newest_primary_and_nothing_of_the_old_one_is_promised(
     with provision.connect(both) as connection:
         assert connection.info.port == new.cluster.port, "the old one is back"
     assert asyncio.run(node_port(both)) == new.cluster.port
+    assert asyncio.run(reader_port(both)) == new.cluster.port
+    before = provision.point_django_at(both)
+    try:
+        assert query.value("SELECT inet_server_port()") == new.cluster.port, "Django without a pool"
+    finally:
+        connections["default"].close()
+        connections.settings["default"].update(before)
 
     # Whoever reaches the old one alone waits, and is told of no success when somebody ends the wait.
     before = provision.point_django_at(old.cluster.url("postgres"))

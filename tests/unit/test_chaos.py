@@ -206,7 +206,9 @@ def test_a_spread_of_nothing_says_so() -> None:
 
 
 def test_the_servers_word_for_a_commit_without_its_standby() -> None:
-    assert is_unreplicated("WARNING", "canceling wait for synchronous replication due to user request")
-    assert not is_unreplicated("NOTICE", "canceling wait for synchronous replication due to user request")
-    assert not is_unreplicated("WARNING", "something else")
-    assert not is_unreplicated(None, None)
+    told = "canceling wait for synchronous replication due to user request"
+    assert is_unreplicated("WARNING", None, told)
+    assert is_unreplicated("WARNING", "SyncRepWaitForLSN", "in any language")
+    assert not is_unreplicated("NOTICE", None, told)
+    assert not is_unreplicated("WARNING", "other", "something else")
+    assert not is_unreplicated(None, None, None)

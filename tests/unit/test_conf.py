@@ -93,6 +93,7 @@ def test_a_url_may_name_several_servers(monkeypatch: pytest.MonkeyPatch) -> None
     told = database(url)
     assert (told["HOST"], told["PORT"]) == ("db-1.example,db-2.example", "6543,5432")
     assert (told["USER"], told["PASSWORD"], told["NAME"]) == ("me", "a,b", "market")
+    assert told["ENGINE"] == "mmproject.backend"
     assert told["OPTIONS"]["target_session_attrs"] == "read-write"
     monkeypatch.setenv("DATABASE_URL", "postgresql://me@db-1.example:6543,db-2.example:none/market")
     with pytest.raises(ConfError, match="must look like"):

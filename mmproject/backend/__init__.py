@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend for a DATABASE_URL with several servers."""
