@@ -2,7 +2,8 @@
 
 The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers,
 through proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only),
-one under a clock that can be set wrong (libfaketime). All of it lies in a temporary folder and ends with this process.
+one under a clock that can be set wrong (libfaketime). All processes end with this one. What a run leaves that was
+killed is its temporary folder mm-chaos-*, with a small file system mounted in it, and the network namespace mm-PID.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +41,7 @@ NODES: Final = 3
 CLOCK_NODE: Final = "node-2"  # its wall clock can be set wrong
 NETWORK_NODE: Final = "node-3"  # it has a network of its own, where we are root
 QUOTED_S: Final = 60.0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 FAKETIME: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -78,7 +81,7 @@ class Namespace:
             _ip(command)
 
     def remove(self) -> None:
-        with suppress(subprocess.CalledProcessError):
+        with suppress(subprocess.SubprocessError):
             _ip(f"netns del {self.name}")
 
     def unplug(self) -> None:
@@ -248,30 +251,44 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
 
     Raises NotThere when it does not come up.
     """
-    folder = Path(tempfile.mkdtemp(prefix="mm-chaos-"))
-    folder.chmod(0o755)
-    (folder / "log").mkdir()
-    supervisor, loop = Supervisor(tell), Loop()
     namespace = Namespace() if has_namespaces() else None
+    folder = Path(tempfile.mkdtemp(prefix="mm-chaos-"))
     disk = Disk(folder / "postgres_a") if can_mount() else None
-    try:
+    with ExitStack() as undo:  # the last first, and each of them whatever becomes of the others
+        undo.callback(_heed_signals, [signal.getsignal(number) for number in SIGNALS])
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        (folder / "log").mkdir()
         if disk:
+            undo.callback(disk.unmount)
             disk.mount()
+        undo.callback(_keep, folder, keep)
         if namespace:
+            undo.callback(namespace.remove)
             namespace.make()
-        made = _made(folder, settings, supervisor, loop, namespace, disk, symbols, seed)
-        yield made
-    finally:
-        _take_down(supervisor)
-        loop.close()
-        if namespace:
-            namespace.remove()
-        for name in ("log", "history"):
-            if keep and (folder / name).exists():
-                shutil.copytree(folder / name, keep / name, dirs_exist_ok=True)
-        if disk:
-            disk.unmount()
-        shutil.rmtree(folder, ignore_errors=True)
+        loop = Loop()
+        undo.callback(loop.close)
+        supervisor = Supervisor(tell)
+        undo.callback(_take_down, supervisor)
+        undo.callback(_ignore_signals)
+        yield _made(folder, settings, supervisor, loop, namespace, disk, symbols, seed)
+
+
+def _ignore_signals() -> None:
+    """From here on nothing but SIGKILL cuts the clearing away short."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _heed_signals(handlers: list[Any]) -> None:
+    for number, handler in zip(SIGNALS, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+def _keep(folder: Path, keep: Path | None) -> None:
+    for name in ("log", "history"):
+        if keep and (folder / name).exists():
+            shutil.copytree(folder / name, keep / name, dirs_exist_ok=True)
 
 
 def _take_down(supervisor: Supervisor) -> None:
@@ -285,11 +302,11 @@ def _made(
     folder: Path, settings: Conf, supervisor: Supervisor, loop: Loop, namespace: Namespace | None, disk: Disk | None,
     symbols: int, seed: int,
 ) -> Arena:  # fmt: skip
-    ports = free_port(), free_port()
-    servers = Servers(folder, ports, secrets.token_urlsafe(24), supervisor)
+    *ports, web = _free_ports(3)
+    servers = Servers(folder, (ports[0], ports[1]), secrets.token_urlsafe(24), supervisor)
     servers.begin()
     settings = dataclasses.replace(
-        settings, var=folder / "var", port=free_port(), host="127.0.0.1", nodes=NODES, symbols=symbols, seed=seed,
+        settings, var=folder / "var", port=web, host="127.0.0.1", nodes=NODES, symbols=symbols, seed=seed,
         database_url="", broker_url="", secret_key="",
     )  # fmt: skip
     market = provision.Market(symbols, seed, settings.tick_ms)
@@ -311,6 +328,14 @@ def _made(
     wait(found.is_ready, "the API answers", QUOTED_S)
     wait(found.is_quoted, "all symbols are quoted", QUOTED_S)
     return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different ones: none of them is taken yet when the next is looked for."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
 
 
 def _start(arena: Arena, program: Program) -> None:
@@ -336,11 +361,47 @@ def _start(arena: Arena, program: Program) -> None:
     arena.add_process(program.name, command, env)
 
 
-def settled(arena: Arena, timeout_s: float) -> bool:
-    """Wait until every enabled symbol is quoted; False after `timeout_s`."""
+def unsettled(arena: Arena, timeout_s: float) -> list[str]:
+    """What of a healed system is not there after `timeout_s`: empty as soon as all of it is."""
     deadline = time.monotonic() + timeout_s
-    while not arena.is_quoted():
+    step = _step(arena)
+    while missing := _missing(arena, step):
         if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+            return missing
+        time.sleep(0.1)
+    return []
+
+
+_STATE: Final = f"""
+    SELECT (SELECT count(*) FROM exchange_quote WHERE NOT quoting_enabled),
+           ({UNQUOTED}),
+           (SELECT count(DISTINCT node) FROM authority_incarnation WHERE ended_at IS NULL
+               AND expires_at > clock_timestamp() AND node = ANY (%s)),
+           (SELECT step FROM exchange_clock)
+"""  # noqa: S608 - put together from constants
+
+
+def _missing(arena: Arena, step: int) -> list[str]:
+    try:
+        with arena.connect() as connection:
+            row = connection.execute(_STATE.encode(), [arena.nodes]).fetchone()
+    except psycopg.Error as error:
+        return [f"the database: {error}".strip()]
+    assert row is not None
+    checks = {
+        "every symbol is turned on": row[0] == 0,
+        "every enabled symbol is quoted": row[1] == 0,
+        "every node is registered": row[2] == len(arena.nodes),
+        "the exchange's clock goes on": row[3] > step,
+        "the API is ready": arena.is_ready(),
+    }
+    return [what for what, holds in checks.items() if not holds]
+
+
+def _step(arena: Arena) -> int:
+    try:
+        with arena.connect() as connection:
+            row = connection.execute("SELECT step FROM exchange_clock").fetchone()
+    except psycopg.Error:
+        return 0
+    return int(row[0]) if row else 0

@@ -42,7 +42,7 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.acknowledged = 0
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._file: IO[str] = path.open("x", encoding="utf-8")
         self._lock = threading.Lock()
 
     def write(self, answer: Answer) -> None:

@@ -79,8 +79,8 @@ class Supervisor:
             for process in self._all.values():
                 try:
                     self._look_after(process)
-                except OSError as error:
-                    self._tell(process.name, f"does not start: {error}")
+                except Exception as error:  # noqa: BLE001 - this thread's end would be the end of all of them
+                    self._tell(process.name, f"does not start: {type(error).__name__}: {error}")
                     process.ended_at = time.monotonic()
 
     def _look_after(self, process: Managed) -> None:

@@ -46,7 +46,7 @@ class Cut:
     """Reset the connection around the next request that mentions `pattern`.
 
     before: the server never sees it. after_request: it does, and the client sees no answer. after_answer: it has
-    answered, so what the request committed is committed, and the client sees no answer either.
+    begun to answer, and the client sees no answer either: of an order with fills that is between its two commits.
     """
 
     pattern: bytes
@@ -107,7 +107,7 @@ class Proxy:
             return
         pair = {writer, far_writer}
         self._writers |= pair
-        answered = asyncio.Event()
+        answered: list[Cut] = []  # to be cut when the answer comes
         try:
             await asyncio.gather(
                 self._pump(reader, far_writer, writer, "up", answered),
@@ -138,16 +138,15 @@ class Proxy:
         data: bytes,
         writer: asyncio.StreamWriter,
         other: asyncio.StreamWriter,
-        answered: asyncio.Event,
+        answered: list[Cut],
     ) -> None:
-        """Raises ConnectionResetError where a cut is due; sets `answered` for one that waits for the answer."""
+        """Raises ConnectionResetError where a cut is due; one that waits for the answer goes to `answered`."""
         cut = self.cut
         if cut is None or not statements.mention(cut.pattern, data):
             return
         self.cut = None
         if cut.moment == "after_answer":
-            answered.set()
-            self._loop.call_later(1.0, cut.done.set)
+            answered.append(cut)
             return
         if cut.moment == "after_request":
             writer.write(data)
@@ -163,7 +162,7 @@ class Proxy:
         writer: asyncio.StreamWriter,
         other: asyncio.StreamWriter,
         direction: Direction,
-        answered: asyncio.Event,
+        answered: list[Cut],
     ) -> None:
         """Pass on until the side that is read ends, and end the other then: what was sent before still arrives.
 
@@ -180,7 +179,8 @@ class Proxy:
                 statements.learn(data)
                 await self._held_back(statements, data)
                 await self._cut_around(statements, data, writer, other, answered)
-            elif answered.is_set():
+            elif answered:
+                answered[0].done.set()
                 raise ConnectionResetError  # the answer to the cut request is not passed on
             writer.write(data)
             await writer.drain()

@@ -19,8 +19,8 @@ LEFT: Final = 190
 WIDTH: Final = 1100
 
 
-def document(bouts: Sequence[Bout]) -> dict[str, Any]:
-    """All bouts, and their sums."""
+def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """All bouts, and their sums. `left_out` are the faults that were not asked for, or could not be had."""
     counts: Counter[str] = Counter()
     sometimes: Counter[str] = Counter()
     orders: Counter[str] = Counter()
@@ -36,6 +36,7 @@ def document(bouts: Sequence[Bout]) -> dict[str, Any]:
         "ok": all(bout.ok for bout in bouts),
         "minutes": round(sum(bout.seconds for bout in bouts) / 60, 2),
         "faults": dict(counts),
+        "left_out": list(left_out),
         "sometimes": dict(sometimes),
         "orders": dict(orders),
         "snapshots": dict(snapshots),

@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 
 from chaos import history, watch
-from chaos.arena import Arena, arena, settled
+from chaos.arena import Arena, arena, unsettled
 from chaos.faults import Broken, Fault, Occasion
 from chaos.load import Client, Record
 from chaos.processes import Tell
@@ -33,13 +33,21 @@ VERIFY_S: Final = 300.0
 AFTERMATH_S: Final = 8.0  # a fault's gaps are looked for until so long after it was healed
 JOIN_S: Final = 240.0
 
-# What has to have happened at least once, or the run has shown too little.
-SOMETIMES: Final = {
-    "takeovers": "a node's symbols were taken over when it was lost",
-    "fenced_writes_refused": "a write that came too late was refused by the fence",
-    "duplicates_answered": "an order that had been answered was sent again, and answered the same",
-    "serialization_retries": "a command lost a deadlock or a serialization conflict, and was run again",
-    "unknown_outcomes_resolved": "an order whose answer was lost was asked about, and settled",
+SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
+
+# What has to have happened at least once if one of these faults was to, or the run has shown too little.
+SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
+    "takeovers": (
+        "a node's symbols were taken over when it was lost",
+        frozenset({"node_kill", "node_stop", "partition_both", "late_write", "churn", "failover", "rolling_restart"}),
+    ),
+    "fenced_writes_refused": ("a write that came too late was refused by the fence", frozenset({"late_write"})),
+    "duplicates_answered": ("an order that had been answered was sent again, and answered the same", frozenset()),
+    "serialization_retries": ("a command lost a deadlock, was run again, and answered", frozenset({"deadlock"})),
+    "unknown_outcomes_resolved": (
+        "an order whose answer was lost was asked about, and settled",
+        frozenset({"reset_around_commit", "postgres_kill", "daphne_killed_in_toggle", "failover", "rolling_restart"}),
+    ),
 }
 
 
@@ -132,10 +140,10 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     try:
         _break(bout, found, record, recorder, stop, tell)
         tell("chaos", "all is healed")
-        if not settled(found, SETTLE_S):
-            bout.broken.append(f"not all enabled symbols are quoted {SETTLE_S:g} s after the last fault")
-        if not any(client.is_alive() for client in clients):
-            bout.broken.append("no client was left to send orders")
+        bout.broken += [
+            f"not within {SETTLE_S:g} s after the last fault: {what}" for what in unsettled(found, SETTLE_S)
+        ]
+        bout.broken += [f"{client.name} ended early" for client in clients if not client.is_alive()]
     finally:
         stop.set()
         enough.set()
@@ -163,6 +171,9 @@ def _break(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: t
             thread.start()
             threads.append(thread)
         time.sleep(max(0.0, end - time.time()))
+    except BaseException:
+        stop.set()  # what is under way heals at once
+        raise
     finally:
         for thread in threads:
             thread.join(JOIN_S)
@@ -219,10 +230,16 @@ def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judg
     _orders(bout, record, clients)
     with found.connect() as connection:
         _history(bout, found, connection)
-        bout.sometimes |= watch.counted(connection, found.folder / "log")
+        bout.sometimes |= watch.counted(connection)
+        bout.sometimes["serialization_retries"] = sum(bool(one.details.get("retried")) for one in bout.occasions)
         _gaps(bout, watch.versions(connection, bout.began_at - 1))
         _tenures(bout, connection)
-    bout.invalid += [f"never: {what}" for name, what in SOMETIMES.items() if not bout.sometimes.get(name)]
+    chosen = {fault.name for fault in bout.faults}
+    for name, (what, faults) in SOMETIMES.items():
+        if (not faults or chosen & faults) and not bout.sometimes.get(name):
+            bout.invalid.append(f"never: {what}")
+    if bout.snapshots["verified"] < bout.seconds / SNAPSHOTS_AT_LEAST_EVERY_S:
+        bout.invalid.append(f"only {bout.snapshots['verified']} snapshots were verified in {bout.seconds:g} s")
     _verify(bout, found, record)
 
 
@@ -283,6 +300,7 @@ def _history(bout: Bout, found: Arena, connection: psycopg.Connection[Any]) -> N
         bout.broken.append(f"history: {error}")
         return
     bout.history = report.as_json()
+    bout.invalid += [f"no {op} is in the history" for op in ("replace", "renew", "order") if not report.operations[op]]
     for name, one in report.checks().items():
         bout.broken += [f"{name}: {violation.what}" for violation in one.violations[:5]]
 

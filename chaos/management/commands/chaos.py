@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ from mmproject.scratch import interruptible
 
 BOUT_MINUTES: Final = 10.0
 MINUTES_MAX: Final = 24 * 60.0
+SYMBOLS: Final = 10
 
 
 class Command(BaseCommand):
@@ -49,31 +52,35 @@ class Command(BaseCommand):
         parser.add_argument(
             "--skip-unavailable", action="store_true", help="do without the faults that can't be had on this machine"
         )
-        parser.add_argument("--symbols", type=int, default=10, help="to be quoted (10)")
+        parser.add_argument("--symbols", type=int, default=SYMBOLS, help=f"to be quoted ({SYMBOLS})")
         parser.add_argument("--report", type=Path, metavar="FOLDER", help="write JSON, an HTML page and the logs there")
         parser.add_argument("--list", action="store_true", help="name the faults, a line each, and break nothing")
         parser.add_argument("--plan", action="store_true", help="print the schedule, and break nothing")
         add_json_option(parser, "bouts, counts, gaps and verdicts")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["json"] and (options["list"] or options["plan"]):
+            raise UsageError("--json is for a run: --list and --plan print lines")
         if options["list"]:
             for fault in FAULTS:
                 self.stdout.write(f"{fault.number:>2}  {fault.name:<24}{fault.what}")
             return
-        faults = self._available(_chosen(options["only"], options["without"]), options["skip_unavailable"])
+        chosen = _chosen(options["only"], options["without"])
+        faults = self._available(chosen, options["skip_unavailable"])
+        left_out = [fault.name for fault in FAULTS if fault not in faults]
         lengths = _lengths(options["minutes"], options["bout"])
         if not 1 <= options["symbols"] <= 1000:
             raise UsageError(f"--symbols must be from 1 to 1000, not {options['symbols']}")
         if options["plan"]:
             self._plan(faults, options["seed"], lengths)
             return
-        bouts = []
-        with interruptible():
-            for number, minutes in enumerate(lengths):
+        bouts: list[Bout] = []
+        for number, minutes in enumerate(lengths):
+            with interruptible():
                 bouts.append(self._bout(faults, options["seed"] + number, minutes, options))
-        document = report.document(bouts)
-        if options["report"]:
-            report.write(document, options["report"])
+            document = report.document(bouts, left_out)
+            if options["report"]:
+                report.write(document, options["report"])  # a run that is cut short has told what it has seen
         if options["json"]:
             self.emit(document)
         else:
@@ -100,18 +107,22 @@ class Command(BaseCommand):
 
         folder = options["report"] / f"seed-{seed}" if options["report"] else None
         if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # an earlier run's: its orders are in no database any more
+            folder.mkdir(parents=True)
         bout = run(
             conf, faults, seed=seed, seconds=minutes * 60, symbols=options["symbols"], folder=folder, say=say
         )  # fmt: skip
         for text in (*bout.broken, *bout.invalid):
             console.print(f"[bold red]{escape(text)}[/]", soft_wrap=True)
         if not bout.ok:
-            only = f" --only {options['only']}" if options["only"] else ""
-            without = f" --without {options['without']}" if options["without"] else ""
-            console.print(
-                f"to repeat: manage.py chaos --minutes {minutes:g} --seed {seed}{only}{without}", soft_wrap=True
-            )
+            told = [
+                f"--{name.replace('_', '-')} {options[name]}"
+                for name, default in (("only", None), ("without", None), ("symbols", SYMBOLS))
+                if options[name] != default
+            ]
+            told += ["--skip-unavailable"] if options["skip_unavailable"] else []
+            command = f"manage.py chaos --minutes {minutes:g} --bout {max(minutes, BOUT_MINUTES):g} --seed {seed}"
+            console.print(f"to repeat: {' '.join([command, *told])}", soft_wrap=True)
         return bout
 
     def _plan(self, faults: list[Fault], seed: int, lengths: list[float]) -> None:
@@ -138,6 +149,8 @@ class Command(BaseCommand):
             f" {len(document['violations'])} violations",
             soft_wrap=True,
         )
+        if document["left_out"]:
+            self.console.print(f"left out: {', '.join(document['left_out'])}", soft_wrap=True)
         self.console.print("ok" if document["ok"] else "NOT ok", style="bold green" if document["ok"] else "bold red")
 
 
@@ -161,10 +174,10 @@ def _chosen(only: str | None, without: str | None) -> list[Fault]:
 
 
 def _lengths(minutes: float, bout: float) -> list[float]:
-    """Of each bout, in minutes: as many whole ones as fit, and the rest with the last."""
+    """Of each bout, in minutes: all the same, and none longer than `bout`."""
     if not 0.5 <= minutes <= MINUTES_MAX:
         raise UsageError(f"--minutes must be from 0.5 to {MINUTES_MAX:g}, not {minutes:g}")
     if not 0.5 <= bout <= 60:
         raise UsageError(f"--bout must be from 0.5 to 60, not {bout:g}")
-    count = max(1, round(minutes / bout))
+    count = math.ceil(minutes / bout)
     return [minutes / count] * count
