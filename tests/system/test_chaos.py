@@ -67,7 +67,7 @@ def test_without_the_fence_it_is_red_and_says_how_to_see_it_again(tmp_path: Path
     assert code == 1
     assert any("I4 fenced-quotes" in text for text in found["broken"]), found["broken"]
     assert any("linearizability" in text for text in found["broken"]), found["broken"]
-    assert "to repeat: manage.py chaos --minutes 0.7 --seed 3 --only late_write" in said
+    assert "to repeat: manage.py chaos --minutes 0.7 --bout 10 --seed 3 --only late_write" in said
 
 
 def test_same_seed_same_plan(tmp_path: Path) -> None:
