@@ -273,6 +273,11 @@ def late_write(it: Occasion) -> None:
     """A quote is on its way when the network stops, and arrives when others have long taken over: it is refused."""
     line = it.arena.lines[it.node or ""]
     refused = "SELECT count(*) FROM authority_refusal WHERE node = %s"
+    quotes = (
+        "SELECT 1 FROM exchange_quote q JOIN authority_lease_in_force l ON l.symbol = q.symbol"
+        " WHERE l.node = %s AND q.quote_incarnation = l.incarnation LIMIT 1"
+    )
+    it.eventually(lambda: it.rows(quotes, it.node), f"{it.node} quotes")
     before = it.rows(refused, it.node)[0][0]
     hold = line.hold(b"authority_replace_quotes")
     try:

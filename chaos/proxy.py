@@ -40,6 +40,10 @@ class Statements:
         """Whether the request's text, or its statement's, has `pattern` in it."""
         return pattern in data or any(pattern in text and name in data for name, text in self._texts.items())
 
+    def runs(self, pattern: bytes, data: bytes) -> bool:
+        """Whether the request runs such a statement that was prepared before; preparing one is not running it."""
+        return pattern not in data and self.mention(pattern, data)
+
 
 @dataclass
 class Cut:
@@ -56,7 +60,7 @@ class Cut:
 
 @dataclass
 class Hold:
-    """Keep back the next request that mentions `pattern`, and what follows it, until it is released."""
+    """Keep back the next request that runs a prepared statement with `pattern` in it, and what follows it."""
 
     pattern: bytes
     held: threading.Event = field(default_factory=threading.Event)
@@ -128,7 +132,7 @@ class Proxy:
 
     async def _held_back(self, statements: Statements, data: bytes) -> None:
         hold = self.hold
-        if hold is not None and statements.mention(hold.pattern, data):
+        if hold is not None and statements.runs(hold.pattern, data):
             hold.held.set()
             await self._while(lambda: self.hold is hold)
 
