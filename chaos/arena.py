@@ -60,9 +60,9 @@ def faketime_library() -> Path | None:
 class Namespace:
     """A network namespace and a pair of interfaces into it, made and removed by us."""
 
-    def __init__(self) -> None:
-        number = os.getpid() % 16_000
-        self.name = f"mm-{os.getpid()}"
+    def __init__(self, tag: str = "") -> None:
+        number = (os.getpid() + len(tag)) % 16_000
+        self.name = f"mm-{os.getpid()}{tag}"
         self.near, self.far = f"mmn{number}", f"mmf{number}"
         # A small net of the range that is set aside for trying out networks (RFC 2544).
         self.host = f"198.18.{number // 64 % 256}.{number % 64 * 4 + 1}"
@@ -100,7 +100,14 @@ def has_namespaces() -> bool:
     """Whether we may make network namespaces here: root, with iproute2, outside a locked-down container."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+    tried = Namespace("t")
+    try:
+        tried.make()
+    except subprocess.SubprocessError:
+        return False
+    finally:
+        tried.remove()
+    return True
 
 
 class Disk:
