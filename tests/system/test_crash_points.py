@@ -32,6 +32,7 @@ KILLED: Final = -9
 
 pytestmark = pytest.mark.timeout(240)  # the first one starts the system
 
+ORDERS_STEP: Final = "SELECT orders_step FROM exchange_clock"
 LOADS: Final = "SELECT count(*) FROM authority_lease_in_force GROUP BY node"
 
 
@@ -67,6 +68,7 @@ class Scene:
             return loads == [SYMBOLS // NODES] * NODES and self.value(UNQUOTED, []) == 0
 
         eventually(is_balanced, BACK_TIMEOUT_S, f"{NODES} nodes quote all symbols")
+        eventually(lambda: self.value(ORDERS_STEP) > 0, BACK_TIMEOUT_S, "the market's first orders")  # step 0 has none
         self.pids = self.system.pids()
 
     def arm(self, process: str) -> None:
