@@ -2,13 +2,15 @@
 
 The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers,
 through proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only),
-one under a clock that can be set wrong (libfaketime). All processes end with this one. What a run leaves that was
-killed is its temporary folder mm-chaos-*, with a small file system mounted in it, and the network namespace mm-PID.
+one under a clock that can be set wrong (libfaketime). All processes end with this one. What a killed run leaves (its
+temporary folder mm-chaos-*, a small file system mounted in it, a network namespace) the next one clears away.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import functools
 import json
 import os
 import secrets
@@ -41,6 +43,9 @@ NODES: Final = 3
 CLOCK_NODE: Final = "node-2"  # its wall clock can be set wrong
 NETWORK_NODE: Final = "node-3"  # it has a network of its own, where we are root
 QUOTED_S: Final = 60.0
+PREFIX: Final = "mm-chaos-"  # of the temporary folder
+CLAIM: Final = "claim"  # the file in it that is locked
+DISK: Final = "postgres_a"  # the folder in it that is a small file system
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 FAKETIME: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -81,8 +86,10 @@ class Namespace:
             _ip(command)
 
     def remove(self) -> None:
+        # The interfaces first: those of a removed namespace go a while later, and their names are taken until then.
         with suppress(subprocess.SubprocessError):
-            _ip(f"netns del {self.name}")
+            _ip(f"link del {self.near}")
+        remove_namespace(self.name)
 
     def unplug(self) -> None:
         """Nothing passes, either way, and nobody is told."""
@@ -92,10 +99,17 @@ class Namespace:
         _ip(f"link set {self.near} up")
 
 
+def remove_namespace(name: str) -> None:
+    """Its interfaces go with it, after a while. Nothing happens when it is gone already."""
+    with suppress(subprocess.SubprocessError):
+        _ip(f"netns del {name}")
+
+
 def _ip(command: str) -> None:
     subprocess.run(["ip", *command.split()], check=True, capture_output=True, timeout=10)
 
 
+@functools.cache
 def has_namespaces() -> bool:
     """Whether we may make network namespaces here: root, with iproute2, outside a locked-down container."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
@@ -123,9 +137,9 @@ class Disk:
         )
 
     def fill(self) -> None:
-        """Leave less than 256 kB free."""
+        """Leave less than 64 kB free."""
         used = shutil.disk_usage(self.folder).used
-        self._resize(f"{used // 1024 + 256}k")
+        self._resize(f"{used // 1024 + 64}k")
 
     def free(self) -> None:
         self._resize("8g")
@@ -258,12 +272,14 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
 
     Raises NotThere when it does not come up.
     """
+    sweep(tell)
     namespace = Namespace() if has_namespaces() else None
-    folder = Path(tempfile.mkdtemp(prefix="mm-chaos-"))
-    disk = Disk(folder / "postgres_a") if can_mount() else None
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    disk = Disk(folder / DISK) if can_mount() else None
     with ExitStack() as undo:  # the last first, and each of them whatever becomes of the others
         undo.callback(_heed_signals, [signal.getsignal(number) for number in SIGNALS])
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.enter_context(_claimed(folder, namespace))
         folder.chmod(0o755)
         (folder / "log").mkdir()
         if disk:
@@ -279,6 +295,29 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
         undo.callback(_take_down, supervisor)
         undo.callback(_ignore_signals)
         yield _made(folder, settings, supervisor, loop, namespace, disk, symbols, seed)
+
+
+@contextmanager
+def _claimed(folder: Path, namespace: Namespace | None) -> Iterator[None]:
+    """The folder's claim is locked for as long as we live, and names what else is ours."""
+    with (folder / CLAIM).open("w") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        claim.write(namespace.name if namespace else "")
+        claim.flush()
+        yield
+
+
+def sweep(tell: Tell) -> None:
+    """Clear away what runs have left that were killed: those whose claim nobody holds any more."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{CLAIM}"):
+        with suppress(OSError), path.open() as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if name := claim.read():
+                remove_namespace(name)
+            if (disk := path.parent / DISK).is_mount():
+                Disk(disk).unmount()
+            shutil.rmtree(path.parent)
+            tell("chaos", f"cleared away {path.parent.name}, which a run had left that was killed")
 
 
 def _ignore_signals() -> None:

@@ -26,10 +26,12 @@ def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, A
     orders: Counter[str] = Counter()
     snapshots: Counter[str] = Counter()
     operations: Counter[str] = Counter()
+    stream: Counter[str] = Counter()
     for bout in bouts:
         counts.update(bout.counts)
         sometimes.update(bout.sometimes)
         operations.update(bout.history.get("operations", {}))
+        stream.update(bout.stream)
         orders.update({name: value for name, value in bout.orders.items() if isinstance(value, int)})
         snapshots.update({name: value for name, value in bout.snapshots.items() if name != "longest_ms"})
     return {
@@ -41,6 +43,7 @@ def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, A
         "orders": dict(orders),
         "snapshots": dict(snapshots),
         "operations": dict(operations),  # recorded, and checked as a history
+        "stream": dict(stream),
         "violations": [one for bout in bouts for one in bout.violations],
         "broken": [f"seed {bout.seed}: {text}" for bout in bouts for text in (*bout.broken, *bout.invalid)],
         "gaps_by_fault": _joined(bouts, "gap_seconds"),

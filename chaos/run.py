@@ -16,11 +16,12 @@ import psycopg
 
 from chaos import history, watch
 from chaos.arena import Arena, arena, unsettled
-from chaos.faults import Broken, Fault, Occasion
 from chaos.load import Client, Record
+from chaos.occasion import Broken, Fault, Occasion
 from chaos.processes import Tell
 from chaos.schedule import Entry, schedule
 from chaos.servers import NotThere
+from chaos.spectator import Spectator
 from chaos.watch import Watch
 from mmproject.conf import Conf
 from mmproject.errors import UserError
@@ -48,6 +49,10 @@ SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
         "an order whose answer was lost was asked about, and settled",
         frozenset({"reset_around_commit", "postgres_kill", "daphne_killed_in_toggle", "failover", "rolling_restart"}),
     ),
+    "streams_resumed": (
+        "a console that had lost its socket went on where it had been",
+        frozenset({"daphne_killed_in_toggle", "rolling_restart"}),
+    ),
 }
 
 
@@ -69,7 +74,9 @@ class Bout:
     tenures: list[dict[str, Any]] = field(default_factory=list)
     orders: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    stream: dict[str, int] = field(default_factory=dict)
     snapshots: dict[str, int] = field(default_factory=dict)
+    checked: dict[str, int] = field(default_factory=dict)  # at the end, by invariant
     violations: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # what did not hold
     invalid: list[str] = field(default_factory=list)  # what did not happen
@@ -84,8 +91,8 @@ class Bout:
         return {
             "ok": self.ok, "seed": self.seed, "minutes": round(self.seconds / 60, 2), "began_at": self.began_at,
             "took_s": round(self.took_s, 1), "broken": self.broken, "invalid": self.invalid, "faults": self.counts,
-            "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots,
-            "history": self.history,
+            "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots, "checked": self.checked,
+            "history": self.history, "stream": self.stream,
             "violations": self.violations, "gaps_by_fault": _spread(self.gap_seconds),
             "takeovers_by_fault": _spread(self.takeover_seconds), "gaps": self.gaps, "tenures": self.tenures,
             "occasions": [_occasion(one, self.began_at) for one in self.occasions], "timeline": self.timeline,
@@ -116,7 +123,7 @@ def run(
         say(who, what)
 
     with (
-        tempfile.TemporaryDirectory(prefix="mm-chaos-record-") as scratch,
+        tempfile.TemporaryDirectory(prefix="mm-record-") as scratch,
         arena(settings, tell, symbols=symbols, seed=seed, keep=folder) as found,
     ):
         _bout(bout, found, (folder or Path(scratch)) / "acknowledged.jsonl", tell)
@@ -133,8 +140,9 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
         Client(number, found.client(), record, enough, tag, pause_s=PAUSE_S, history=recorder)
         for number in range(CLIENTS)
     ]
-    judge = Watch(found)
+    judge, spectator = Watch(found), Spectator(found)
     judge.start()
+    spectator.start()
     for client in clients:
         client.start()
     try:
@@ -149,9 +157,10 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
         enough.set()
         for client in clients:
             client.join(JOIN_S)
+        spectator.close()
         judge.close()
         record.close()
-    _judge(bout, found, record, clients, judge, tell)
+    _judge(bout, found, record, clients, judge, spectator, tell)
 
 
 def _break(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: threading.Event, tell: Tell) -> None:
@@ -215,7 +224,9 @@ def _held(one: Occasion) -> list[str]:
 # --- The verdict ----------------------------------------------------------------------------------------------------
 
 
-def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judge: Watch, tell: Tell) -> None:
+def _judge(
+    bout: Bout, found: Arena, record: Record, clients: list[Client], judge: Watch, spectator: Spectator, tell: Tell
+) -> None:
     tell("chaos", "judging")
     bout.counts = {fault.name: 0 for fault in bout.faults}
     for one in bout.occasions:
@@ -230,6 +241,7 @@ def _judge(bout: Bout, found: Arena, record: Record, clients: list[Client], judg
     _orders(bout, record, clients)
     with found.connect() as connection:
         _history(bout, found, connection)
+        _stream(bout, spectator, connection)
         bout.sometimes |= watch.counted(connection)
         bout.sometimes["serialization_retries"] = sum(bool(one.details.get("retried")) for one in bout.occasions)
         _gaps(bout, watch.versions(connection, bout.began_at - 1))
@@ -305,6 +317,15 @@ def _history(bout: Bout, found: Arena, connection: psycopg.Connection[Any]) -> N
         bout.broken += [f"{name}: {violation.what}" for violation in one.violations[:5]]
 
 
+def _stream(bout: Bout, spectator: Spectator, connection: psycopg.Connection[Any]) -> None:
+    """What a console was shown throughout."""
+    bout.stream = spectator.as_json()
+    bout.sometimes["streams_resumed"] = spectator.resumed
+    bout.broken += [f"a console {text}" for text in spectator.judge(connection)[:5]]
+    if not bout.stream["shown"]:
+        bout.invalid.append("a console was shown nothing")
+
+
 def _verify(bout: Bout, found: Arena, record: Record) -> None:
     """Everything of section 9 once more, with the clients' record, by the command that anyone would use."""
     done = found.manage("verify", "--acknowledged", str(record.path), "--json", timeout_s=VERIFY_S)
@@ -315,4 +336,5 @@ def _verify(bout: Bout, found: Arena, record: Record) -> None:
     bad = [one for one in report["invariants"] if not one["ok"]]
     bout.violations += [{"at": time.time(), **one} for one in bad]
     bout.broken += [f"{one['id']} {one['name']} at the end" for one in bad]
-    bout.snapshots["checked_at_the_end"] = sum(one["checked"] for one in report["invariants"])
+    bout.checked = {one["id"]: one["checked"] for one in report["invariants"]}
+    bout.invalid += [f"{name} had nothing to look at" for name, count in bout.checked.items() if not count]

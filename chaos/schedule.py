@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.faults import Fault
+from chaos.occasion import Fault
 
 CALM_S: Final = 10.0  # before the first fault; the run ends with a calm of its own
 TAIL_S: Final = 15.0

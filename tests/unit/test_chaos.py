@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from chaos.faults import FAULTS
+from chaos import arena
+from chaos.catalogue import FAULTS
 from chaos.proxy import Line, Loop, Moment, Proxy
 from chaos.schedule import REST_S, TAIL_S, Entry, schedule
+from chaos.spectator import departures
 from chaos.watch import Version, gaps, spread, taken_over
 from mmproject.primary import is_unreplicated
 
@@ -212,3 +217,41 @@ def test_the_servers_word_for_a_commit_without_its_standby() -> None:
     assert not is_unreplicated("NOTICE", None, told)
     assert not is_unreplicated("WARNING", "other", "something else")
     assert not is_unreplicated(None, None, None)
+
+
+# --- What a console was shown ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stretches", "found"),
+    [
+        ([["1-1", "1-2", "2-3"], ["2-4"]], []),
+        ([["1-2", "2-3", "2-4"]], []),
+        ([["1-1", "2-3"]], ["was shown 2-3 after 1-1, and not 1-2"]),
+        ([["1-1", "1-2", "1-2"]], ["was shown 1-2 after 1-2, and not 2-3"]),
+        ([["1-2", "1-1"]], ["was shown 1-1 after 1-2, and not 2-3"]),
+        ([["1-1"], ["2-4", "2-3"]], ["was shown 2-3 after 2-4, and not nothing"]),
+        ([["1-1", "9-9"]], ["was shown 9-9, which is not in the log"]),
+    ],
+)
+def test_a_row_missed_doubled_or_made_up_is_seen(stretches: list[list[str]], found: list[str]) -> None:
+    assert departures(stretches, ["1-1", "1-2", "2-3", "2-4"]) == found
+
+
+# --- What a killed run leaves ----------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_run_left_is_cleared_away_and_a_running_one_is_let_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    told: list[str] = []
+    for name in ("dead", "alive", "begun"):
+        (tmp_path / f"{arena.PREFIX}{name}").mkdir()
+    for name in ("dead", "alive"):
+        (tmp_path / f"{arena.PREFIX}{name}" / arena.CLAIM).touch()
+    with (tmp_path / f"{arena.PREFIX}alive" / arena.CLAIM).open() as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        arena.sweep(lambda _who, what: told.append(what))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{arena.PREFIX}alive", f"{arena.PREFIX}begun"]
+    assert told == [f"cleared away {arena.PREFIX}dead, which a run had left that was killed"]

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from chaos import report
-from chaos.faults import FAULTS, Fault, by_name
+from chaos.catalogue import FAULTS, by_name
+from chaos.occasion import Fault
 from chaos.run import Bout, run
 from chaos.schedule import schedule
 from mmproject.cli import Command as BaseCommand
@@ -146,6 +147,7 @@ class Command(BaseCommand):
         self.console.print(
             f"{orders['acknowledged']} answers acknowledged, {document['snapshots']['verified']} snapshots verified,"
             f" {sum(document['operations'].values())} operations checked as a history,"
+            f" {document['stream'].get('shown', 0)} rows shown to a console,"
             f" {len(document['violations'])} violations",
             soft_wrap=True,
         )

@@ -1,0 +1,1 @@
+"""What breaks things, by what it breaks."""

@@ -1,0 +1,210 @@
+"""The database killed, stopped, replaced, full, crowded, hurried, and deadlocked."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import Any, Final
+
+import httpx
+import psycopg
+from psycopg import sql
+
+from chaos.arena import DISK
+from chaos.occasion import Broken, Occasion
+from chaos.servers import Server
+from mmproject.primary import is_unreplicated
+from mmproject.provision import LOGINS, ROLE_LIMITS
+
+GIVE_UP_S: Final = 1.0
+FULL_S: Final = 15.0
+
+
+def postgres_kill(it: Occasion) -> None:
+    with it.database_lost():
+        it.arena.servers.kill(it.arena.servers.primary)
+        it.arena.supervisor.ended(it.arena.servers.primary.process.name)
+        it.eventually(it.arena.servers.primary.answers, "the server answers again")
+
+
+def postgres_restart(it: Occasion) -> None:
+    servers = it.arena.servers
+    with it.database_lost():
+        servers.stop(servers.primary)
+        it.wait()
+        servers.start(servers.primary)
+
+
+def failover(it: Occasion) -> None:
+    """The primary is killed and the standby promoted; then the old one's data is thrown away and follows anew."""
+    servers = it.arena.servers
+    it.eventually(servers.is_followed, "the standby follows")
+    with it.database_lost():
+        servers.kill(servers.primary, again=False)
+        servers.promote()
+    it.details["primary"] = servers.primary.name
+    it.wait()
+    servers.follow()
+
+
+def old_primary_returns(it: Occasion) -> None:
+    """As a failover, and then the old primary is started as it was: it takes connections, and can make nothing last."""
+    servers = it.arena.servers
+    it.eventually(servers.is_followed, "the standby follows")
+    with it.database_lost():
+        servers.kill(servers.primary, again=False)
+        old = servers.promote()
+    reason = f"chaos {it.seed}: written on an old primary"
+    try:
+        servers.start(old)
+        it.details["write_there"] = _write_in_vain(it, old, reason)
+        it.wait()
+    finally:
+        it.arena.supervisor.stop(old.process.name, signal.SIGQUIT)
+        servers.follow()
+    kept = it.rows("SELECT count(*) FROM journal_audit WHERE reason = %s", reason)[0][0]
+    it.expect(not kept, "nothing of an old primary's is kept")
+
+
+def _write_in_vain(it: Occasion, old: Server, reason: str) -> str:
+    """What becomes of a commit there, as a driver tells it that gives up after a while. Raises Broken."""
+    told: list[bool] = []
+    with psycopg.connect(old.url, autocommit=True, connect_timeout=3) as connection:
+        connection.add_notice_handler(
+            lambda one: told.append(
+                is_unreplicated(one.severity_nonlocalized, one.source_function, one.message_primary)
+            )
+        )
+        giving_up = threading.Timer(GIVE_UP_S, connection.cancel)
+        giving_up.start()
+        try:
+            connection.execute(
+                "INSERT INTO journal_audit (at, actor, action, target, before, after, reason)"
+                " VALUES (clock_timestamp(), 'chaos', 'drain', 'nobody', 'false', 'true', %s)",
+                [reason],
+            )
+        finally:
+            giving_up.cancel()
+    it.expect(any(told), "a commit on an old primary was acknowledged")
+    return "committed there, waited for its standby in vain, and was not acknowledged"
+
+
+def disk_full(it: Occasion) -> None:
+    """No space for the data or the log, until something was refused for it and for a while after; then some again."""
+    assert it.arena.disk is not None
+    log = it.arena.folder / "log" / f"{DISK}.log"  # of the server on the small disk, which may follow just now
+    already = log.stat().st_size
+
+    def refused() -> int:
+        with log.open("rb") as written:
+            written.seek(already)
+            return written.read().count(b"No space left on device")
+
+    with it.database_lost():  # it may end of it
+        it.arena.disk.fill()
+        try:
+            with suppress(Broken):  # what is there already may do for a while: the log's files are used again
+                it.eventually(lambda: refused() or it.stop.is_set(), "something is refused", FULL_S)
+            it.wait()
+        finally:
+            it.arena.disk.free()
+        it.eventually(it.arena.servers.primary.answers, "the server answers again")
+    it.details["refused"] = refused()
+    it.cut_short = not it.details["refused"]
+
+
+def connections_taken(it: Occasion) -> None:
+    """Every ordinary connection is taken. A node is killed meanwhile: its successor gets in on a reserved one."""
+    taken: list[psycopg.Connection[Any]] = []
+    with it.arena.connect() as admin, ExitStack() as stack:
+
+        @stack.callback
+        def _free() -> None:
+            for connection in taken:
+                connection.close()
+
+        url = it.arena.primary_url("console")
+
+        def take() -> None:
+            try:
+                while not it.stop.is_set():
+                    taken.append(psycopg.connect(url))
+            except psycopg.OperationalError as error:
+                if "connection slots" not in str(error) and "too many" not in str(error):
+                    raise
+
+        take()
+        before, end, killed_at = it.process.starts, time.monotonic() + it.seconds, time.time()
+        it.process.signal(signal.SIGKILL)
+        registered = (
+            "SELECT count(*) FROM authority_incarnation WHERE node = %s AND ended_at IS NULL"
+            " AND registered_at > to_timestamp(%s) AND expires_at > clock_timestamp()"
+        )
+
+        def is_back() -> bool:
+            take()  # what others gave up meanwhile
+            row = admin.execute(registered, [it.node, killed_at]).fetchone()
+            return bool(row and row[0]) and time.monotonic() > end
+
+        it.eventually(is_back, f"{it.node} registered while all ordinary connections were taken")
+        it.details |= {"taken": len(taken), "restarts": it.process.starts - before}
+        it.expect(len(taken) > 50, f"only {len(taken)} connections were there to be taken")
+
+
+def short_statements(it: Occasion) -> None:
+    """Statements of all roles may take no longer than 50 ms."""
+    try:
+        with it.arena.connect() as connection:
+            for role in LOGINS.values():
+                connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '50ms'").format(sql.Identifier(role)))
+            _end_sessions(connection)
+        it.wait()
+    finally:
+        it.eventually(lambda: _restore_limits(it), "the roles' limits are restored")
+
+
+def _restore_limits(it: Occasion) -> bool:
+    with it.arena.connect() as connection:
+        for role in LOGINS.values():
+            value = ROLE_LIMITS[role]["statement_timeout"]
+            connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(sql.Identifier(role), value))
+        _end_sessions(connection)
+    return True
+
+
+def _end_sessions(connection: psycopg.Connection[Any]) -> None:
+    """So that new ones begin with the new settings."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY (%s)", [list(LOGINS.values())]
+    )
+
+
+def deadlock(it: Occasion) -> None:
+    """An operator's command is made to lose a deadlock: it is run again by itself, and answered."""
+    first, *_, last = sorted(row[0] for row in it.rows("SELECT name FROM exchange_symbol"))
+    http = it.arena.client()
+    http.timeout = httpx.Timeout(20)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = it.rows(deadlocks)[0][0]
+    waits = (
+        "SELECT 1 FROM pg_stat_activity WHERE usename = 'mm_console' AND wait_event_type = 'Lock'"
+        " AND query LIKE '%%exchange_set_quoting%%'"
+    )
+    with ThreadPoolExecutor(1) as pool, http, it.arena.connect() as ours:
+        ours.execute("SET deadlock_timeout = '20s'")  # so that it is the other one that finds out, and loses
+        ours.execute("SET statement_timeout = '5s'")
+        with suppress(psycopg.errors.QueryCanceled), ours.transaction():
+            ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [last])
+            toggle = pool.submit(it.toggle, http, None, True, "to lose a deadlock")
+            it.eventually(lambda: it.rows(waits) or toggle.done(), "the command waits for our lock", 3)
+            ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [first])
+        answer = toggle.result()
+        it.details["answer"] = answer.status_code if answer is not None else None
+    it.cut_short, it.details["retried"] = True, False
+    if it.details["answer"] == 200:
+        with suppress(Broken):  # a session reports what it counted with a delay
+            it.eventually(lambda: it.rows(deadlocks)[0][0] > before, "a deadlock was counted", 5)
+            it.cut_short, it.details["retried"] = False, True
