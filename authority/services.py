@@ -65,7 +65,7 @@ def sweep() -> list[Ended]:
     """
 
     def command() -> list[query.Row]:
-        return query.rows("SELECT incarnation, node, reason, done FROM authority_sweep_v2()")
+        return query.rows("SELECT incarnation, node, reason, done FROM authority_sweep_v3()")
 
     ended: list[Ended] = []
     for _call in range(SWEEP_MAX):

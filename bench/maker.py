@@ -61,7 +61,7 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
     sessions = {node: database.connect() for node in nodes}
     incarnations: dict[str, UUID] = {}
     for node in nodes:
-        row = sessions[node].execute("SELECT incarnation FROM authority_register_v2(%s, %s)", [node, DAY_MS]).fetchone()
+        row = sessions[node].execute("SELECT incarnation FROM authority_register_v3(%s, %s)", [node, DAY_MS]).fetchone()
         assert row is not None
         incarnations[node] = row[0]
     given = [node for node, share in shares.items() for _ in share]
@@ -73,7 +73,7 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
     made = {}
     for node, share in shares.items():
         grants = sessions[node].execute(
-            "SELECT symbol, epoch FROM authority_acquire_v2(%s, %s::text[])", [incarnations[node], list(share)]
+            "SELECT symbol, epoch FROM authority_acquire_v3(%s, %s::text[])", [incarnations[node], list(share)]
         )
         made[node] = Holder(sessions[node], incarnations[node], dict(grants.fetchall()))
         quote_deep(made[node])
@@ -89,7 +89,7 @@ def holders(database: Database, shares: Mapping[str, Sequence[str]]) -> Iterator
 
 def leave(session: Connection, incarnation: UUID) -> None:
     """End the incarnation, a part of what it holds after another."""
-    while session.execute("SELECT done FROM authority_leave_v2(%s)", [incarnation]).fetchone() != (True,):
+    while session.execute("SELECT done FROM authority_leave_v3(%s)", [incarnation]).fetchone() != (True,):
         pass
 
 

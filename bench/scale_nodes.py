@@ -46,7 +46,7 @@ class Probe:
 
     def __init__(self, market: Market, own: Loop) -> None:
         self._session = market.database.connect()  # it holds the incarnation's lock
-        row = self._session.execute("SELECT incarnation FROM authority_register_v2(%s, %s)", [PROBE, DAY_MS]).fetchone()
+        row = self._session.execute("SELECT incarnation FROM authority_register_v3(%s, %s)", [PROBE, DAY_MS]).fetchone()
         assert row is not None
         self._incarnation, self._own = row[0], own
         market.value("SELECT authority_set_draining_v1(%s, true, 'bench')", PROBE)

@@ -32,17 +32,17 @@ class Action(NamedTuple):
         return f"{self.sql[0]}: {self.name}" if self.sql else self.name
 
 
-_END = ("authority_end_incarnation_v2", "exchange_drop_fence_v1", "exchange_withdraw_quotes_v1")
+_END = ("authority_end_incarnation_v3", "exchange_drop_fence_v1", "exchange_withdraw_quotes_v1")
 _REPLACE = ("authority_replace_quotes_v3", "exchange_replace_quotes_v3")
-_ACQUIRE = ("authority_acquire_v2", "exchange_raise_fence_v1")
-_RELEASE = ("authority_release_v2", "exchange_drop_fence_v1", "authority_ring_v1")
+_ACQUIRE = ("authority_acquire_v3", "exchange_raise_fence_v1")
+_RELEASE = ("authority_release_v3", "exchange_drop_fence_v1", "authority_ring_v1")
 
-REGISTER = Action("register", ("authority_register_v2", "authority_session_alive_v1", *_END), rings=True)
+REGISTER = Action("register", ("authority_register_v3", "authority_session_alive_v1", *_END), rings=True)
 RENEW = Action("renew", ("authority_renew_v2",))
 RENEW_BEGINS = Action("begin", RENEW.sql)
-SWEEP = Action("sweep", ("authority_sweep_v2", "authority_session_alive_v1", *_END, "authority_ring_v1"), rings=True)
+SWEEP = Action("sweep", ("authority_sweep_v3", "authority_session_alive_v1", *_END, "authority_ring_v1"), rings=True)
 BEGIN_LEAVE = Action("begin to leave", ("authority_begin_leave_v1",), fair=False, rings=True)
-LEAVE = Action("leave", ("authority_leave_v2", *_END), rings=True)
+LEAVE = Action("leave", ("authority_leave_v3", *_END), rings=True)
 ACQUIRE = Action("judge", _ACQUIRE)
 GRANT = Action("commit", _ACQUIRE)
 RELEASE = Action("release", _RELEASE, rings=True)
@@ -253,7 +253,7 @@ class Protocol:
         )._replace(disk=None)
 
     def _ends(self, state: State, n: int, reason: str) -> Iterator[State]:
-        """authority_end_incarnation_v2: a part, whichever comes first; none while the quote's row of it is locked."""
+        """authority_end_incarnation_v3: a part, whichever comes first; none while the quote's row of it is locked."""
         me = state.current(n)
         held = [s for s, symbol in enumerate(state.symbols) if symbol.holder == me]
         for part in combinations(held, min(PART, len(held))):

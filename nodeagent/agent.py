@@ -32,6 +32,8 @@ from nodeagent.watcher import Watcher
 log = structlog.get_logger("nodeagent.agent")
 
 EXPIRY_SLACK_S = 0.005  # a sweep that comes early ends nothing; this is more than the clocks drift in a TTL
+OVERDUE_SWEEP_S = 0.2  # the pause between sweeps while one that should end can't be: somebody keeps its rows locked
+LOST_RACE_CAP_S = 0.2  # of the pauses after statements that lost to others: the database is there, and quotes are due
 SLOW_RECONCILE_S = 10.0  # the tables are compared anyway this often, should every doorbell have been lost
 RECONCILE_MAX_ROUNDS = 4  # one after another before quotes have their turn
 END_TIMEOUT_S = 5.0  # for tasks to end that were cancelled: none of them waits for anything then
@@ -179,7 +181,8 @@ class Life:
                 timer.cancel()
         left_s = expires_in_s(renewal)
         if left_s is not None:
-            self._expiry = loop.call_later(max(left_s, 0) + EXPIRY_SLACK_S, self.agenda.ask_sweep)
+            slack_s = OVERDUE_SWEEP_S if left_s <= 0 and self._reconciler.swept_in_vain else EXPIRY_SLACK_S
+            self._expiry = loop.call_later(max(left_s, 0) + slack_s, self.agenda.ask_sweep)
         self._lapse = loop.call_later(self._session.belief.left_s(), self._quoter.believes)
         if renewal.generation != self._reconciler.generation:
             self.authority_rung()
@@ -201,7 +204,7 @@ class Life:
         What fails for the connection's sake is still on the agenda, and is tried again after a pause.
         """
         loop = asyncio.get_running_loop()
-        backoff = Backoff()
+        backoff, losing = Backoff(), Backoff(cap_s=LOST_RACE_CAP_S)
         slow_at = loop.time()
         while not self._finishing.is_set():
             self.agenda.wake.clear()
@@ -212,13 +215,14 @@ class Life:
             try:
                 await self._round()
             except (ConnectionLost, TryAgain) as error:
-                wait_s = backoff.next_s()
+                wait_s = (losing if isinstance(error, TryAgain) else backoff).next_s()
                 log.warning(
                     "work interrupted", node=self._session.node, error=str(error), again_in_ms=round(wait_s * 1000)
                 )
                 await pause(wait_s, self._finishing)
                 continue
             backoff.reset()
+            losing.reset()
             self._set_refresh_timer()
             if self.agenda.is_empty:
                 await pause(slow_at - loop.time(), self.agenda.wake)

@@ -113,12 +113,12 @@ class Market:
 
 NOBODY = UUID(int=0)
 
-REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v2($1, $2)"
+REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v3($1, $2)"
 RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v2($1)"
 BEGIN_LEAVE = "SELECT authority_begin_leave_v1($1)"
-LEAVE = "SELECT released, done FROM authority_leave_v2($1)"
+LEAVE = "SELECT released, done FROM authority_leave_v3($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
-SWEEP = "SELECT incarnation, node, reason, symbols, done FROM authority_sweep_v2()"
+SWEEP = "SELECT incarnation, node, reason, symbols, done FROM authority_sweep_v3()"
 _RING = """
     SELECT id, node, serial FROM authority_incarnation
      WHERE ended_at IS NULL AND id <> $1 ORDER BY node COLLATE "C"
@@ -159,10 +159,10 @@ _DUE = """
        FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
       WHERE l.incarnation IS NULL AND a.node = $1 LIMIT $4)
 """
-ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v2($1, $2)"
+ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v3($1, $2)"
 # A release need not be durable before the next grant, which comes after it in the log and is. A crash that takes it
 # back ends our session too.
-RELEASE = "SELECT authority_release_v2($1, $2), set_config('synchronous_commit', 'off', true)"
+RELEASE = "SELECT authority_release_v3($1, $2), set_config('synchronous_commit', 'off', true)"
 # The parameters hardly ever change: they are read when the version is not the one that the node knows.
 _MARKET = """
     SELECT q.symbol, p.price, l.quantity, l.version, s.parameters_version, q.quoting_enabled, q.quote_epoch,

@@ -22,7 +22,8 @@ class Holding:
     epoch: int
     basis: tuple[Decimal, int, int] | None = None  # price, position version, parameters version; None: not quoted yet
     due_at: float = 0.0  # on the loop's clock: looked at again by then, whatever the doorbell says
-    refusals: int = 0  # quotes refused in a row for what they said (not for want of the right)
+    refusals: int = 0  # quotes in a row that came to nothing, though we have the right
+    apart: bool = False  # it was in a batch that failed: until it is quoted again it is tried by itself
     parameters: QuotingParameters | None = None  # as last read, and their version
     parameters_version: int = 0
 

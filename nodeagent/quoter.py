@@ -80,35 +80,73 @@ class Quoter:
         2. read what their quotes follow from, in one statement
         3. replace those that need it, in one statement, if we may still believe in our leases
         4. take in the answers
+        A batch that fails, with the database still there, is taken apart: each of its symbols is tried by itself, one a
+        round after a batch of all others, so that one whose row somebody keeps locked holds up nothing but itself.
         When the database can't be asked, they go back on the agenda. Raises ConnectionLost, TryAgain.
         """
         symbols = [symbol for symbol in self._agenda.take_symbols(BATCH_MAX_SYMBOLS) if symbol in self._holdings]
         if not symbols or not self.believes():
             return  # a renewal that brings the belief back puts all symbols on the agenda
+        together, alone = self._sorted(symbols)
+        self._agenda.ask_then(alone[1:])
+        try:
+            await self._quote(together)
+        except (ConnectionLost, TryAgain):
+            self._agenda.ask_first([*together, *alone[:1]])
+            raise
+        try:
+            await self._quote(alone[:1])
+        except ConnectionLost:
+            self._agenda.ask_first(alone[:1])
+            raise
+        except TryAgain as error:
+            if held := self._holdings.get(alone[0]):
+                self._try_later(held)
+            log.warning("quote held up", node=self._session.node, symbol=alone[0], error=str(error))
+
+    def _sorted(self, symbols: list[str]) -> tuple[list[str], list[str]]:
+        """Those to be quoted together, and those by themselves; one whose pause is not over comes back when it is."""
+        now = asyncio.get_running_loop().time()
+        together, alone = [], []
+        for symbol in symbols:
+            held = self._holdings.get(symbol)
+            if held is None or not held.apart:
+                together.append(symbol)
+            elif held.due_at <= now + REFRESH_COALESCE_S:
+                alone.append(symbol)
+        return together, alone
+
+    async def _quote(self, symbols: list[str]) -> None:
+        if not symbols:
+            return
         try:
             known = {symbol: held.parameters_version for symbol in symbols if (held := self._holdings.get(symbol))}
             markets = {market.symbol: market for market in await client.market(self._link, known)}
             quotes = self._quotes(markets)
             left_s = self._session.belief.left_s()
-            if not quotes or not self.believes():
-                return
-            crash_point("replace.before")
-            outcomes = await client.replace_quotes(
-                self._link,
-                self.incarnation,
-                quotes,
-                self._times.validity_ms,
-                timeout_s=min(STATEMENT_TIMEOUT_S, left_s),
-            )
-            crash_point("replace.after")
-        except (ConnectionLost, TryAgain):
-            # It may have committed or not: what was quoted last is no longer known.
-            for symbol in symbols:
-                if held := self._holdings.get(symbol):
-                    held.basis = None
-            self._agenda.ask_first(symbols)
+            if quotes and self.believes():
+                crash_point("replace.before")
+                outcomes = await client.replace_quotes(
+                    self._link,
+                    self.incarnation,
+                    quotes,
+                    self._times.validity_ms,
+                    timeout_s=min(STATEMENT_TIMEOUT_S, left_s),
+                )
+                crash_point("replace.after")
+                self._take_in(outcomes, markets, quotes)
+        except (ConnectionLost, TryAgain) as error:
+            for held in self._held(symbols):
+                held.basis = None  # it may have committed or not: what was quoted last is no longer known
+                if isinstance(error, TryAgain):
+                    held.apart = True
+                    self._holdings.set_due(held, asyncio.get_running_loop().time())
             raise
-        self._take_in(outcomes, markets, quotes)
+        for held in self._held(symbols):
+            held.apart = False
+
+    def _held(self, symbols: list[str]) -> list[Holding]:
+        return [held for symbol in symbols if (held := self._holdings.get(symbol))]
 
     def _quotes(self, markets: Mapping[str, Market]) -> Quotes:
         """The quotes that are to be replaced, each with the epoch that we hold it under."""
@@ -162,16 +200,19 @@ class Quoter:
                 refused[symbol] = [held.epoch, outcome]
                 self._holdings.drop(symbol)
             else:
-                self._refused_for_content(symbol, held, outcome, quotes[symbol][1], now)
+                self._refused_for_content(symbol, held, outcome, quotes[symbol][1])
         self._tell(accepted, refused)
 
-    def _refused_for_content(
-        self, symbol: str, held: Holding, outcome: str, refused: TwoSidedQuote, now: float
-    ) -> None:
-        """over_limit is what a fill between our reading and our writing looks like; the others are errors of ours."""
+    def _try_later(self, held: Holding) -> None:
+        """Not quoted, and what is quoted now is not known: after a pause, doubling."""
+        now = asyncio.get_running_loop().time()
         held.basis = None
-        self._holdings.set_due(held, now + min(REFUSED_AGAIN_S * 2**held.refusals, self._times.refresh_s))
+        self._holdings.set_due(held, now + min(REFUSED_AGAIN_S * 2 ** min(held.refusals, 16), self._times.refresh_s))
         held.refusals += 1
+
+    def _refused_for_content(self, symbol: str, held: Holding, outcome: str, refused: TwoSidedQuote) -> None:
+        """over_limit is what a fill between our reading and our writing looks like; the others are errors of ours."""
+        self._try_later(held)
         (log.warning if outcome == "over_limit" and held.refusals == 1 else log.error)(
             "quote refused",
             node=self._session.node,

@@ -27,6 +27,7 @@ TURN_MAX_S = 0.1
 # the next one has acquired it: few at a time. What is free waits already.
 RELEASE_MAX_SYMBOLS = 50
 ACQUIRE_MAX_SYMBOLS = 200
+BUSY_AGAIN_S = 0.2  # until what somebody else kept locked is asked for again
 
 
 class Reconciler:
@@ -43,6 +44,7 @@ class Reconciler:
         self._planned_for = 0  # symbols that there were when this connection's statements were last planned
         self._need: Membership | None = None  # the one that a new assignment was last found to be needed for
         self._turn_at = 0.0  # when we may apply it, on the loop's clock
+        self.swept_in_vain = False  # the last sweep found nothing that it could end
 
     async def sweep(self) -> None:
         """End what has expired or lost its session, a part at a time: quoting has its turn in between.
@@ -52,6 +54,7 @@ class Reconciler:
         self._agenda.sweep = False
         try:
             self._agenda.sweep = await sweep_and_tell(self._link, self._session.node, "expiry", self._agenda)
+            self.swept_in_vain = not self._agenda.sweep
         except (ConnectionLost, TryAgain):
             self._agenda.sweep = True
             raise
@@ -170,8 +173,12 @@ class Reconciler:
         for symbol in surplus:
             self._holdings.drop(symbol)
         crash_point("release.before")
-        self.released += await client.release(self._link, self._session.incarnation, list(surplus))
+        released = await client.release(self._link, self._session.incarnation, list(surplus))
         crash_point("release.after")
+        self.released += released
+        if released < len(surplus):
+            self._may_have_surplus = True
+            self._ask_again_later()
         log.info("released", node=self._session.node, incarnation=str(self._session.incarnation), epochs=surplus)
 
     async def _acquire(self, free: list[str]) -> None:
@@ -186,6 +193,12 @@ class Reconciler:
             log.info("granted", node=self._session.node, incarnation=str(self._session.incarnation), epochs=granted)
         if any(grant.outcome == "ended" for grant in grants):
             self._session.renew_soon()
+        if any(grant.outcome == "busy" for grant in grants):
+            self._ask_again_later()
+
+    def _ask_again_later(self) -> None:
+        """Of some symbols a row is locked by somebody else: they are due still, and no doorbell will say when."""
+        asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._agenda.ask_claim)
 
 
 ENDED = {

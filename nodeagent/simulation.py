@@ -113,11 +113,11 @@ class Simulation:
                 position_limit=spec.position_limit,
             )
             self._symbols[spec.name] = _Symbol(spec, parameters, spec.seed_price)
-        (self._incarnation,) = _one(execute("SELECT incarnation FROM authority_register_v2(%s, %s)", [NODE, DAY_MS]))
+        (self._incarnation,) = _one(execute("SELECT incarnation FROM authority_register_v3(%s, %s)", [NODE, DAY_MS]))
         names = sorted(self._symbols)
         assigned = "SELECT authority_apply_assignment_v2(0, %s, %s, %s, %s, 'simulation')"
         _expect(_one(execute(assigned, [[NODE], names, [NODE] * len(names), NODE])), "applied")
-        granted = execute("SELECT * FROM authority_acquire_v2(%s, %s)", [self._incarnation, names]).fetchall()
+        granted = execute("SELECT * FROM authority_acquire_v3(%s, %s)", [self._incarnation, names]).fetchall()
         for name, epoch, outcome in granted:
             _expect((outcome,), "granted")
             self._symbols[name].epoch = epoch

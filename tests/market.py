@@ -61,7 +61,7 @@ class HandMarket:
     def join(self, name: str, ttl_ms: int = TTL_MS) -> HandNode:
         connection = self.database.connect("node")
         row = connection.execute(
-            "SELECT incarnation, serial FROM authority_register_v2(%s, %s)", [name, ttl_ms]
+            "SELECT incarnation, serial FROM authority_register_v3(%s, %s)", [name, ttl_ms]
         ).fetchone()
         assert row is not None
         self.nodes[name] = HandNode(name, connection, *row)
@@ -88,19 +88,19 @@ class HandMarket:
 
     def acquire(self, node: HandNode, symbols: list[str]) -> None:
         for symbol, epoch, outcome in node.connection.execute(
-            "SELECT symbol, epoch, outcome FROM authority_acquire_v2(%s, %s)", [node.incarnation, symbols]
+            "SELECT symbol, epoch, outcome FROM authority_acquire_v3(%s, %s)", [node.incarnation, symbols]
         ):
             if outcome == "granted":
                 node.epochs[symbol] = epoch
 
     def release(self, node: HandNode, symbols: list[str]) -> None:
-        node.connection.execute("SELECT authority_release_v2(%s, %s)", [node.incarnation, symbols])
+        node.connection.execute("SELECT authority_release_v3(%s, %s)", [node.incarnation, symbols])
         for symbol in symbols:
             node.epochs.pop(symbol)
 
     def leave(self, name: str) -> None:
         node = self.nodes.pop(name)
-        node.connection.execute("SELECT authority_leave_v2(%s)", [node.incarnation])
+        node.connection.execute("SELECT authority_leave_v3(%s)", [node.incarnation])
         node.connection.close()
 
     def lose(self, name: str) -> HandNode:
@@ -114,7 +114,7 @@ class HandMarket:
         return node
 
     def sweep(self) -> list[str]:
-        return [row[0] for row in self.worker.execute("SELECT node FROM authority_sweep_v2()")]
+        return [row[0] for row in self.worker.execute("SELECT node FROM authority_sweep_v3()")]
 
     # Quotes
 

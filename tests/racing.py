@@ -11,8 +11,9 @@ scratch database's function, and the test must then fail in the way that the mut
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from tests.support import Connection, Database, eventually
 
 DAY_MS = 86_400_000  # leases and quotes that outlive every test, unless a test says otherwise
 DEADLINE_S = 20  # for a step of a race on a machine that runs other tests too
+BOUNDED = ("exchange_lock_quotes_v1", "authority_lock_leases_v1", "authority_sweep_v3")
 
 Command = Callable[[Connection], Any]
 
@@ -77,6 +79,7 @@ def guarded(
             stage = Stage(database)
             if mutation is not None:
                 mutation.apply(stage.admin)
+            stage.wait_for_locks()
             if mutation not in mutations:
                 test(stage)
                 return
@@ -127,6 +130,12 @@ class Stage:
         ]  # fmt: skip
         self.admin.execute("SELECT exchange_add_symbols_v1(%s::jsonb)", [json.dumps(symbols)])
         self.admin.execute("SELECT exchange_start_clock_v1(1, 1000)")
+
+    def wait_for_locks(self) -> None:
+        """Have those that leave out what somebody keeps locked wait as long as it takes: a race takes its time."""
+        for function in BOUNDED:
+            patient = sql.SQL("ALTER FUNCTION {} SET lock_timeout = '20s'").format(sql.Identifier(function))
+            self.admin.execute(patient)
 
     def one(self, query: str, *parameters: object) -> Any:
         """The first column of the first row, read with the admin's connection."""
@@ -210,6 +219,14 @@ class Stage:
         passed = "SELECT expires_at <= clock_timestamp() FROM authority_incarnation WHERE id = %s"
         eventually(lambda: self.one(passed, node.incarnation), DEADLINE_S, "it has expired")
 
+    @contextmanager
+    def kept_locked(self, table: str, symbol: str) -> Iterator[None]:
+        """Somebody has that symbol's row and does nothing with it: a session left open, a server process that hangs."""
+        query = sql.SQL("SELECT 1 FROM {} WHERE symbol = %s FOR UPDATE").format(sql.Identifier(table))
+        with self.database.connect("admin") as holder, holder.transaction():
+            holder.execute(query, [symbol])
+            yield
+
     def is_locked(self, table: str, symbol: str) -> bool:
         """Whether somebody holds that symbol's row."""
         query = sql.SQL("SELECT 1 FROM {} WHERE symbol = %s FOR UPDATE NOWAIT").format(sql.Identifier(table))
@@ -249,7 +266,7 @@ def in_turn(*commands: Command) -> Command:
 
 
 def register(name: str, ttl_ms: int = DAY_MS) -> Command:
-    return _value("SELECT incarnation FROM authority_register_v2(%s, %s)", name, ttl_ms)
+    return _value("SELECT incarnation FROM authority_register_v3(%s, %s)", name, ttl_ms)
 
 
 def apply_assignment(generation: int, members: Sequence[str], nodes: dict[str, str]) -> Command:
@@ -261,14 +278,14 @@ def acquire(node: Node, *symbols: str) -> Command:
     """Answers {symbol: (outcome, epoch)}."""
 
     def command(connection: Connection) -> dict[str, tuple[str, int]]:
-        rows = connection.execute("SELECT * FROM authority_acquire_v2(%s, %s)", [node.incarnation, list(symbols)])
+        rows = connection.execute("SELECT * FROM authority_acquire_v3(%s, %s)", [node.incarnation, list(symbols)])
         return {symbol: (outcome, epoch) for symbol, epoch, outcome in rows}
 
     return command
 
 
 def release(node: Node, *symbols: str) -> Command:
-    return _value("SELECT authority_release_v2(%s, %s)", node.incarnation, list(symbols))
+    return _value("SELECT authority_release_v3(%s, %s)", node.incarnation, list(symbols))
 
 
 def renew(node: Node) -> Command:
@@ -278,14 +295,14 @@ def renew(node: Node) -> Command:
 
 def sweep(connection: Connection) -> list[tuple[str, str]]:
     """Answers (node, reason) of each that it ended."""
-    return [(node, reason) for node, reason in connection.execute("SELECT node, reason FROM authority_sweep_v2()")]
+    return [(node, reason) for node, reason in connection.execute("SELECT node, reason FROM authority_sweep_v3()")]
 
 
 def sweep_part(most: int) -> Command:
     """Sweep at most so many symbols; answers (node, reason, symbols, done), or None when there is nothing to sweep."""
 
     def command(connection: Connection) -> tuple[str, str, int, bool] | None:
-        query = "SELECT node, reason, symbols, done FROM authority_sweep_v2(%s)"
+        query = "SELECT node, reason, symbols, done FROM authority_sweep_v3(%s)"
         row = connection.execute(query, [most]).fetchone()
         return None if row is None else (row[0], row[1], row[2], row[3])
 

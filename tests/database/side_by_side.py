@@ -36,7 +36,7 @@ class Exchange:
         self.node = database.connect("node")
         self.reader = database.connect("admin")
         self.incarnation: Any = self._one(
-            self.node, "SELECT incarnation FROM authority_register_v2(%s, %s)", NODE, TTL_MS
+            self.node, "SELECT incarnation FROM authority_register_v3(%s, %s)", NODE, TTL_MS
         )
         self.generation = 0
         self.epochs: dict[str, int] = {}
@@ -57,7 +57,7 @@ class Exchange:
         parameters = (self.generation, [NODE], list(shares), list(shares.values()), NODE)
         assert self._one(self.node, applied, *parameters) == "applied"
         self.generation += 1
-        acquire = "SELECT symbol, epoch, outcome FROM authority_acquire_v2(%s, %s)"
+        acquire = "SELECT symbol, epoch, outcome FROM authority_acquire_v3(%s, %s)"
         for symbol, epoch, outcome in self.node.execute(acquire, (self.incarnation, names)):
             assert outcome == "granted"
             self.epochs[symbol] = epoch

@@ -13,12 +13,12 @@ import pytest
 from nodeagent import agent, watcher
 from nodeagent.agent import Life, NodeOptions
 from nodeagent.authority_client import _MARKET, RELEASE, Renewal
-from nodeagent.connections import ConnectionLost, Link
+from nodeagent.connections import ConnectionLost, Link, TryAgain
 from nodeagent.holdings import Agenda, Holdings
 from nodeagent.quoter import Quoter, QuotingTimes
 from nodeagent.reconciler import Reconciler
 from nodeagent.session import Belief, Session, Timing, open_session
-from tests.racing import DEADLINE_S, Node, Stage, acquire, release, sweep
+from tests.racing import BOUNDED, DEADLINE_S, Node, Stage, acquire, release, sweep
 from tests.support import Database
 
 TIMING = Timing(ttl_s=60.0, renew_interval_s=0.05, belief_margin_s=0.3)
@@ -65,6 +65,16 @@ class Parts:
         """As if no renewal had succeeded for longer than the time to live."""
         self.session.belief = Belief(TIMING, time.monotonic() - TIMING.ttl_s)
 
+    def bounded(self) -> None:
+        """What somebody keeps locked is left out soon."""
+        for function in BOUNDED:
+            self.stage.admin.execute(f"ALTER FUNCTION {function} SET lock_timeout = '200ms'".encode())
+
+    def limit(self, name: str, value: str) -> None:
+        """Of the node's sessions from now on."""
+        database = self.stage.database.name
+        self.stage.admin.execute(f"ALTER ROLE mm_node IN DATABASE {database} SET {name} = '{value}'".encode())
+
     def versions(self) -> int:
         return int(self.stage.one("SELECT count(*) FROM exchange_quoteversion"))
 
@@ -76,6 +86,7 @@ async def parts(database: Database) -> AsyncIterator[Parts]:
         if limit == "transaction_timeout" and stage.admin.info.server_version < 170_000:
             continue
         stage.admin.execute(f"ALTER ROLE mm_node IN DATABASE {database.name} SET {limit} = '{DEADLINE_S}s'".encode())
+    stage.wait_for_locks()
 
     def rung(hint: str) -> None:
         for hear in hears:
@@ -98,6 +109,7 @@ async def life(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
     """The whole of the node but for its slow timers: they would make good in time whatever is tested here."""
     monkeypatch.setattr(agent, "SLOW_RECONCILE_S", FOR_EVER_S)
     monkeypatch.setattr(watcher, "RING_READ_S", FOR_EVER_S)
+    parts.bounded()
     stopping = asyncio.Event()
     options = NodeOptions("a", parts.stage.database.url("node"), TIMING, TIMES)
     made = Life(parts.session, options, stopping, work=parts.link(), watch=parts.link())
@@ -198,6 +210,31 @@ async def test_what_changed_while_its_quote_was_under_way_is_quoted_again(parts:
     assert list(agenda.first) == ["ALFA"], "the doorbell was forgotten"
 
 
+async def test_a_symbol_whose_row_somebody_keeps_locked_holds_up_no_other(parts: Parts) -> None:
+    """The batch fails once; then each is tried by itself, and the doorbell of the locked one changes nothing."""
+    holdings, agenda = parts.hold("ALFA", "BRAVO"), Agenda()
+    locked, other = holdings.get("ALFA"), holdings.get("BRAVO")
+    assert locked is not None
+    assert other is not None
+    quoter = parts.quoter(holdings, agenda)
+    parts.limit("lock_timeout", "200ms")
+    with parts.stage.kept_locked("exchange_quote", "ALFA"):
+        agenda.ask_first(["ALFA", "BRAVO"])
+        with pytest.raises(TryAgain):
+            await quoter.quote_batch()
+        for version in (1, 2, 3, 4):
+            agenda.ask_first(["ALFA", "BRAVO"])
+            holdings.set_due(other, 0.0)
+            while not agenda.is_empty:
+                await quoter.quote_batch()
+            assert parts.versions() >= version, "held up by ALFA"
+    await soon(lambda: locked.due_at <= asyncio.get_running_loop().time(), "its pause is over")
+    agenda.ask_first(["ALFA"])
+    await quoter.quote_batch()
+    assert parts.stage.one("SELECT version > 0 FROM exchange_quote WHERE symbol = 'ALFA'")
+    assert not locked.apart, "it goes with the others again"
+
+
 # The reconciler: an answer that gets lost
 
 
@@ -252,3 +289,25 @@ async def test_a_neighbour_whose_session_ends_is_swept_at_once(parts: Parts, lif
     ended = "SELECT end_reason FROM authority_incarnation WHERE node = 'b'"
     await soon(lambda: stage.one(ended) == "session_lost", "nobody sweeps it")
     await soon(lambda: len(life.holdings) == 2, "its symbol is taken over")
+
+
+async def test_what_somebody_kept_locked_is_asked_for_until_it_comes(parts: Parts, life: Life) -> None:
+    """No doorbell rings when a lock goes."""
+    with parts.stage.kept_locked("exchange_quote", "ALFA"):
+        parts.stage.assign(ALFA="a", BRAVO="a")
+        await soon(lambda: life.holdings.get("BRAVO"), "BRAVO is held up by ALFA")
+        await asyncio.sleep(10 * TIMING.renew_interval_s)  # nothing else asks any more
+        assert "ALFA" not in life.holdings
+    await soon(lambda: life.holdings.get("ALFA"), "it has stopped asking for what was locked")
+
+
+async def test_what_it_could_not_give_back_at_once_is_given_back_later(parts: Parts, life: Life) -> None:
+    parts.stage.assign(ALFA="a", BRAVO="a")
+    await soon(lambda: len(life.holdings) == 2, "it holds both")
+    held = "SELECT count(*) FROM authority_lease WHERE node = 'a'"
+    with parts.stage.kept_locked("exchange_quote", "ALFA"):
+        parts.stage.join("b")
+        parts.stage.assign(ALFA="b", BRAVO="b")
+        await soon(lambda: parts.stage.one(held) == 1, "BRAVO is held up by ALFA")
+        await asyncio.sleep(10 * TIMING.renew_interval_s)  # nothing else asks any more
+    await soon(lambda: parts.stage.one(held) == 0, "it keeps what was locked")

@@ -37,7 +37,7 @@ def lost_maker(stage: Stage) -> Node:
 @guarded(
     Mutation(
         "the-reason-is-found-anew",
-        (("authority_sweep_v2", "WHEN i.ending IN ('expired', 'session_lost') THEN i.ending", ""),),
+        (("authority_sweep_v3", "WHEN i.ending IN ('expired', 'session_lost') THEN i.ending", ""),),
         "'BRAVO', 1, 'a', 'expired'",
     )
 )
@@ -59,7 +59,7 @@ def test_two_sweeps_at_once_take_away_a_part_each_for_one_reason(stage: Stage) -
         "still-in-time",
         (
             (
-                "authority_end_incarnation_v2",
+                "authority_end_incarnation_v3",
                 "expires_at = CASE WHEN v_lost THEN least(expires_at, v_at) ELSE expires_at END",
                 "expires_at = expires_at",
             ),
@@ -80,7 +80,7 @@ def test_a_renewal_that_waits_for_the_first_part_of_its_end_never_comes_back(sta
         "still-in-time",
         (
             (
-                "authority_end_incarnation_v2",
+                "authority_end_incarnation_v3",
                 "expires_at = CASE WHEN v_lost THEN least(expires_at, v_at) ELSE expires_at END",
                 "expires_at = expires_at",
             ),
@@ -121,7 +121,7 @@ def test_a_name_is_free_again_once_all_of_its_earlier_self_is_gone(stage: Stage)
 @guarded(
     Mutation(
         "granted-whatever-its-plans",
-        (("authority_acquire_v2", "AND ended_at IS NULL AND ending IS NULL", "AND ended_at IS NULL"),),
+        (("authority_acquire_v3", "AND ended_at IS NULL AND ending IS NULL", "AND ended_at IS NULL"),),
         "a leaving node was granted",
     )
 )
@@ -146,7 +146,7 @@ def test_a_node_that_is_leaving_renews_and_quotes_until_it_has_handed_over(stage
     outcome = stage.race(release(a, "ALFA"), acquire(b, "ALFA", "BRAVO"))
     assert outcome.second == {"ALFA": ("granted", 2), "BRAVO": ("held", 1)}
     assert stage.one("SELECT count(*) FROM exchange_quote WHERE published_at IS NULL") == 0
-    leave = "SELECT released, done FROM authority_leave_v2(%s)"
+    leave = "SELECT released, done FROM authority_leave_v3(%s)"
     assert stage.admin.execute(leave, [a.incarnation]).fetchone() == (1, True)
     assert {row[3] for row in tenures(stage) if row[2] == "a"} == {"released"}
 
@@ -156,7 +156,7 @@ def test_a_node_that_is_leaving_renews_and_quotes_until_it_has_handed_over(stage
         "leaving-is-enough",
         (
             (
-                "authority_sweep_v2",
+                "authority_sweep_v3",
                 "WHEN i.ending IN ('expired', 'session_lost') THEN",
                 "WHEN i.ending IS NOT NULL THEN",
             ),
@@ -197,7 +197,7 @@ def test_the_doorbell_names_those_who_may_take_what_is_free(stage: Stage) -> Non
 @guarded(
     Mutation(
         "dated-before-the-wait",
-        (("authority_sweep_v2", "THEN i.expires_at END,", "THEN i.expires_at ELSE clock_timestamp() END,"),),
+        (("authority_sweep_v3", "THEN i.expires_at END,", "THEN i.expires_at ELSE clock_timestamp() END,"),),
         "quoted after its tenure's end",
     )
 )
@@ -242,7 +242,7 @@ def test_a_release_rings_for_the_node_that_its_symbols_are_assigned_to_when_they
 @guarded(
     Mutation(
         "dated-before-the-wait",
-        (("authority_release_v2", "v_at := clock_timestamp();", "v_at := now();"),),
+        (("authority_release_v3", "v_at := clock_timestamp();", "v_at := now();"),),
         "quoted after its tenure's end",
     )
 )
@@ -267,9 +267,9 @@ def test_a_release_that_waits_for_the_quote_in_flight_ends_the_tenure_after_it(s
         "whoever-holds-it",
         (
             (
-                "authority_release_v2",
-                "WHERE symbol = ANY (p_symbols) AND incarnation = p_incarnation\n",
-                "WHERE symbol = ANY (p_symbols)\n",
+                "authority_lock_leases_v1",
+                " FILTER (WHERE l.incarnation IS NOT DISTINCT FROM p_incarnation)",
+                "",
             ),
         ),
         "took it from its next holder",

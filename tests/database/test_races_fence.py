@@ -20,6 +20,7 @@ from tests.support import Connection, eventually
 
 # A takeover leaves the quote row alone: authority without its fence. (The first grant, epoch 1, still sets it up.)
 NO_FENCE = (
+    ("exchange_lock_quotes_v1", "BEGIN\n", "BEGIN\n    RETURN p_symbols;\n"),
     ("exchange_drop_fence_v1", "BEGIN\n", "BEGIN\n    RETURN;\n"),
     ("exchange_raise_fence_v1", "BEGIN\n", "BEGIN\n    IF p_epochs[1] > 1 THEN RETURN; END IF;\n"),
 )

@@ -26,7 +26,7 @@ from tests.support import Connection
 
 NO_VACANCY_CHECK = Mutation(
     "granted-without-looking",
-    (("authority_acquire_v2", "AND l.node IS NULL AND", "AND"),),
+    (("authority_lock_leases_v1", " FILTER (WHERE l.incarnation IS NOT DISTINCT FROM p_incarnation)", ""),),
     "i3_no_overlap",
 )
 
@@ -72,9 +72,9 @@ def test_two_statements_of_one_node_acquire_a_known_symbol_once(stage: Stage) ->
 
 
 @guarded(
-    unlocked(
-        "authority_acquire_v2",
-        "PERFORM 1 FROM authority_lease WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;",
+    Mutation(
+        "lease-not-locked",
+        (("authority_lock_leases_v1", "ORDER BY symbol FOR UPDATE) l", "ORDER BY symbol) l"),),
         "the successor got .*held",
     )
 )
@@ -92,7 +92,7 @@ def test_a_successor_that_acquires_during_the_release_waits_and_gets_the_next_ep
 @guarded(
     Mutation(
         "judged-before-the-lock",
-        (("authority_sweep_v2", "WHEN i.expires_at <= clock_timestamp()", "WHEN c.expires_at <= clock_timestamp()"),),
+        (("authority_sweep_v3", "WHEN i.expires_at <= clock_timestamp()", "WHEN c.expires_at <= clock_timestamp()"),),
         "ended although it was renewed",
     )
 )
@@ -148,7 +148,7 @@ def test_a_renewal_that_waits_for_its_own_grant_past_the_expiry_is_refused(stage
 @guarded(
     Mutation(
         "counted-twice",
-        (("authority_sweep_v2", "WHERE id = c.id AND ended_at IS NULL FOR UPDATE", "WHERE id = c.id FOR UPDATE"),),
+        (("authority_sweep_v3", "WHERE id = c.id AND ended_at IS NULL FOR UPDATE", "WHERE id = c.id FOR UPDATE"),),
         "ended it again",
     )
 )
@@ -164,7 +164,7 @@ def test_two_sweeps_at_once_end_an_incarnation_once(stage: Stage) -> None:
 
 @guarded(
     unlocked(
-        "authority_register_v2",
+        "authority_register_v3",
         "PERFORM 1 FROM authority_node WHERE name = p_node FOR UPDATE;",
         "one_live_incarnation_per_node",
     )
@@ -254,7 +254,7 @@ def test_a_quote_that_waits_for_its_own_release_is_refused(stage: Stage) -> None
 @guarded(
     Mutation(
         "leases-locked-backwards",
-        (("authority_acquire_v2", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("authority_lock_leases_v1", "ORDER BY symbol FOR UPDATE) l", "ORDER BY symbol DESC FOR UPDATE) l"),),
         "BRAVO was locked before ALFA",
     )
 )
@@ -299,7 +299,7 @@ def test_a_free_symbol_is_granted_to_the_node_that_it_is_assigned_to_and_no_othe
 @guarded(
     Mutation(
         "incarnation-not-locked",
-        (("authority_acquire_v2", "AND ending IS NULL FOR SHARE;", "AND ending IS NULL;"),),
+        (("authority_acquire_v3", "AND ending IS NULL FOR SHARE;", "AND ending IS NULL;"),),
         "granted to the dead",
     )
 )
@@ -317,7 +317,7 @@ def test_a_grant_that_waits_for_its_own_sweep_gets_nothing(stage: Stage) -> None
 @guarded(
     Mutation(
         "judged-by-the-transactions-start",
-        (("authority_acquire_v2", "IF me.expires_at > clock_timestamp() THEN", "IF me.expires_at > now() THEN"),),
+        (("authority_acquire_v3", "IF me.expires_at > clock_timestamp() THEN", "IF me.expires_at > now() THEN"),),
         "granted to an expired incarnation",
     )
 )
@@ -333,7 +333,7 @@ def test_a_grant_that_waits_beyond_its_own_expiry_gets_nothing(stage: Stage) -> 
 @guarded(
     Mutation(
         "dated-at-the-transactions-start",
-        (("authority_acquire_v2", "greatest(clock_timestamp(), l.released_at)", "now()"),),
+        (("authority_acquire_v3", "greatest(clock_timestamp(), l.released_at)", "now()"),),
         "i3_no_overlap",
     )
 )

@@ -286,7 +286,7 @@ def test_a_rejected_order_is_not_open(worker: Database) -> None:
 
 def test_the_second_sweeper_ends_a_node_that_lost_its_session(worker: Database) -> None:
     node = worker.connect("node")
-    node.execute("SELECT authority_register_v2('node-1', 600000)")
+    node.execute("SELECT authority_register_v3('node-1', 600000)")
     assert authority.sweep() == []
 
     node.close()

@@ -9,12 +9,13 @@ ENDS = "tests/database/test_races_ends.py::"
 FENCE = "tests/database/test_races_fence.py::"
 HOLDS = "[holds]"
 
-ACQUIRE = "authority/sql/authority_acquire_v2.sql"
-SWEEP = "authority/sql/authority_sweep_v2.sql"
+LOCK = "authority/sql/authority_lock_leases_v1.sql"
+ACQUIRE = "authority/sql/authority_acquire_v3.sql"
+SWEEP = "authority/sql/authority_sweep_v3.sql"
 RENEW = "authority/sql/authority_renew_v2.sql"
-REGISTER = "authority/sql/authority_register_v2.sql"
-RELEASE = "authority/sql/authority_release_v2.sql"
-END = "authority/sql/authority_end_incarnation_v2.sql"
+REGISTER = "authority/sql/authority_register_v3.sql"
+RELEASE = "authority/sql/authority_release_v3.sql"
+END = "authority/sql/authority_end_incarnation_v3.sql"
 APPLY = "authority/sql/authority_apply_assignment_v2.sql"
 
 GRANTS = (
@@ -28,8 +29,15 @@ GRANTS = (
     ),
     bug(
         "grant: of what is held",
-        ACQUIRE,
-        ("AND l.node IS NULL AND a.node = me.node", "AND a.node = me.node"),
+        LOCK,
+        (
+            " FILTER (WHERE l.incarnation IS NOT DISTINCT FROM p_incarnation) INTO v_locked\n"
+            "          FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
+            "                 ORDER BY symbol FOR UPDATE) l;",
+            " INTO v_locked\n"
+            "          FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
+            "                 ORDER BY symbol FOR UPDATE) l;",
+        ),
         world="A node takes a symbol from under its live holder.",
         caught_by=f"{LEASES}test_two_nodes_that_acquire_one_symbol_at_once_get_it_once{HOLDS}",
         shows="i3_no_overlap",
@@ -37,7 +45,8 @@ GRANTS = (
     bug(
         "grant: whoever asks",
         ACQUIRE,
-        ("AND l.node IS NULL AND a.node = me.node", "AND l.node IS NULL"),
+        ("WHERE a.symbol = ANY (p_symbols) AND a.node = me.node", "WHERE a.symbol = ANY (p_symbols)"),
+        (" AND a.node = me.node\n            RETURNING", "\n            RETURNING"),
         world="A node that is faster than the one a symbol was assigned to keeps it: nothing is balanced.",
         caught_by=f"{LEASES}test_a_free_symbol_is_granted_to_the_node_that_it_is_assigned_to_and_no_other{HOLDS}",
         shows="b took what is assigned to a",
@@ -60,8 +69,8 @@ GRANTS = (
     ),
     bug(
         "grant: lease row not locked",
-        ACQUIRE,
-        ("PERFORM 1 FROM authority_lease WHERE symbol = ANY (p_symbols) ORDER BY symbol FOR UPDATE;", ""),
+        LOCK,
+        ("ORDER BY symbol FOR UPDATE) l;", "ORDER BY symbol) l;"),
         world="A successor that asks while the holder releases is told that the symbol is held, and stays without it.",
         caught_by=f"{LEASES}test_a_successor_that_acquires_during_the_release_waits_and_gets_the_next_epoch{HOLDS}",
         shows="the successor got .*held",
@@ -76,8 +85,8 @@ GRANTS = (
     ),
     bug(
         "grant: leases locked backwards",
-        ACQUIRE,
-        ("ORDER BY symbol FOR UPDATE;", "ORDER BY symbol DESC FOR UPDATE;"),
+        LOCK,
+        ("ORDER BY symbol FOR UPDATE) l;", "ORDER BY symbol DESC FOR UPDATE) l;"),
         world="Two batches deadlock, and each time one of them loses its quotes for as long as a retry takes.",
         caught_by=f"{LEASES}test_leases_are_locked_in_symbol_order{HOLDS}",
         shows="BRAVO was locked before ALFA",
@@ -104,6 +113,58 @@ GRANTS = (
         world="Symbols are assigned to a node that drains, and stay with nobody.",
         caught_by=f"{LEASES}test_an_assignment_computed_before_a_drain_committed_is_stale_afterwards{HOLDS}",
         shows="'applied' == 'stale'",
+    ),
+)
+
+KEPT = "tests/database/test_rows_kept_locked.py::"
+LOCKED = (
+    bug(
+        "locks: waited for however long",
+        "exchange/sql/exchange_lock_quotes_v1.sql",
+        ("FOR UPDATE SKIP LOCKED) q;", "FOR UPDATE) q;"),
+        world="One session left open on one row, and nothing of a lost node's is taken over until it ends.",
+        caught_by=f"{KEPT}test_a_lost_nodes_other_symbols_are_taken_over[exchange_quote]",
+        shows="LockNotAvailable",
+    ),
+    bug(
+        "locks: of a lease waited for however long",
+        LOCK,
+        ("FOR UPDATE SKIP LOCKED) l;", "FOR UPDATE) l;"),
+        world="The same, by a row of another table.",
+        caught_by=f"{KEPT}test_other_free_symbols_are_granted[authority_lease]",
+        shows="LockNotAvailable",
+    ),
+    bug(
+        "locks: not free is held",
+        ACQUIRE,
+        ("                    WHEN l.node IS NULL THEN 'busy'\n", ""),
+        world="A node waits for a release that will not come, and the symbol stays without a holder.",
+        caught_by=f"{KEPT}test_other_free_symbols_are_granted[exchange_quote]",
+        shows="'held'",
+    ),
+    bug(
+        "locks: a lost node's row",
+        SWEEP,
+        ("WHEN lock_not_available THEN\n            CONTINUE;", "WHEN lock_not_available THEN\n            RAISE;"),
+        world="One lost node whose row is locked, and no other lost node is ever ended.",
+        caught_by=f"{KEPT}test_another_lost_node_is_ended_while_the_row_of_the_first_is_locked",
+        shows="LockNotAvailable",
+    ),
+    bug(
+        "locks: a lost node of which all is locked",
+        SWEEP,
+        ("CONTINUE WHEN e.symbols = 0 AND NOT e.done AND i.ending IS NOT DISTINCT FROM v_reason;", ""),
+        world="The same, by a row of a symbol's; and the sweepers sweep it all day long.",
+        caught_by=f"{KEPT}test_another_lost_node_is_ended",
+        shows="== \\('b', 'session_lost', 1, True\\)",
+    ),
+    bug(
+        "locks: an end told again and again",
+        END,
+        ("IF symbols = 0 AND NOT done AND NOT v_begins THEN", "IF false THEN"),
+        world="The journal fills with an end that does not come about.",
+        caught_by=f"{KEPT}test_a_lost_nodes_other_symbols_are_taken_over[exchange_quote]",
+        shows="assert 2 == 1",
     ),
 )
 
@@ -202,7 +263,7 @@ MEMBERSHIP = (
     bug(
         "release: of somebody else's",
         RELEASE,
-        ("WHERE symbol = ANY (p_symbols) AND incarnation = p_incarnation\n", "WHERE symbol = ANY (p_symbols)\n"),
+        ("THEN authority_lock_leases_v1(p_symbols, p_incarnation) ELSE", "THEN p_symbols ELSE"),
         world="A release sent again after its answer was lost takes the symbol from its new holder.",
         caught_by=f"{ENDS}test_a_release_sent_again_leaves_the_next_holder_alone{HOLDS}",
         shows="took it from its next holder",
@@ -280,4 +341,4 @@ DRAINS = (
     ),
 )
 
-BUGS = (*GRANTS, *MEMBERSHIP, *FENCES, *DRAINS)
+BUGS = (*GRANTS, *LOCKED, *MEMBERSHIP, *FENCES, *DRAINS)

@@ -199,14 +199,14 @@ CHECKERS = (
 RIGHTS = (
     bug(
         "rights: a function too many",
-        "authority/migrations/0004_an_end_in_parts.py",
+        "authority/migrations/0006_rows_that_somebody_keeps_locked.py",
         (
-            'sql_function("authority_end_incarnation_v2", owner="mm_authority"),',
-            'sql_function("authority_end_incarnation_v2", owner="mm_authority", execute=NODE),',
+            'sql_function("authority_end_incarnation_v3", owner="mm_authority"),',
+            'sql_function("authority_end_incarnation_v3", owner="mm_authority", execute=NODE),',
         ),
         world="A node can end its neighbours, alive or not.",
         caught_by=f"{ROLES}test_each_role_may_call_exactly_its_functions[mm_node]",
-        shows="authority_end_incarnation_v2",
+        shows="authority_end_incarnation_v3",
     ),
     bug(
         "rights: everybody's function",
@@ -229,11 +229,11 @@ RIGHTS = (
     ),
     bug(
         "rights: search_path left open",
-        "authority/sql/authority_release_v2.sql",
+        "authority/sql/authority_release_v3.sql",
         ("LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp", "LANGUAGE plpgsql SECURITY DEFINER"),
         world="A caller puts a table of its own in front of ours, and has the owner's rights do what it likes.",
         caught_by=f"{ROLES}test_every_function_that_runs_with_its_owners_rights_pins_its_search_path",
-        shows="authority_release_v2",
+        shows="authority_release_v3",
     ),
     bug(
         "rights: a log that can be changed",

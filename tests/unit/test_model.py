@@ -115,7 +115,7 @@ def test_every_action_names_sql_functions_in_their_current_version() -> None:
 def test_every_function_that_changes_leases_or_membership_is_an_actions() -> None:
     named = {name for action in ACTIONS for name in action.sql}
     changing = {name for name, text in current_functions().items() if CHANGES_RIGHTS.search(text)}
-    assert {"authority_acquire_v2", "exchange_raise_fence_v1", "exchange_drop_fence_v1"} <= changing
+    assert {"authority_acquire_v3", "exchange_raise_fence_v1", "exchange_drop_fence_v1"} <= changing
     assert changing <= named
 
 

@@ -229,7 +229,7 @@ def test_what_commits_late_is_told_late_and_not_lost(market: HandMarket, viewer:
     market.release(holder, [symbol])
     picture = Picture(viewer)
     with holder.connection.transaction():
-        holder.connection.execute("SELECT * FROM authority_acquire_v2(%s, %s)", [holder.incarnation, [symbol]])
+        holder.connection.execute("SELECT * FROM authority_acquire_v3(%s, %s)", [holder.incarnation, [symbol]])
         picture.read()  # newer transactions have committed by now, older ones not
         market.switch(False, market.symbols[1])
         picture.read()

@@ -1,0 +1,49 @@
+"""A whole system in which somebody keeps one symbol's row locked and does nothing with it, and a node is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any, Final
+
+import pytest
+
+from tests.support import eventually, running_system
+
+LOCKED_S: Final = 12.0  # longer than any of the system's own timeouts
+TAKEN_OVER_S: Final = 5.0  # the lease's time to live and 2 s: I14
+FRESH_S: Final = 5.0  # I11
+BACK_S: Final = 30.0
+STATE: Final = """
+    SELECT q.symbol, l.node IS NOT NULL, extract(epoch FROM clock_timestamp() - q.published_at)::float8
+      FROM exchange_quote q LEFT JOIN authority_lease_in_force l USING (symbol) WHERE q.symbol <> %s ORDER BY q.symbol
+"""
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_one_locked_row_and_a_lost_node_cost_one_symbol_only() -> None:
+    with running_system(nodes=2, symbols=8) as system, system.connect() as admin, system.connect() as holder:
+
+        def rows(query: str, *values: object) -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = admin.execute(query.encode(), values or None).fetchall()
+            return found
+
+        loads = "SELECT count(*) FROM authority_lease_in_force GROUP BY node"
+        eventually(lambda: rows(loads) == [(4,), (4,)], BACK_S, "two nodes hold four symbols each")
+        symbol, node = rows("SELECT symbol, node FROM authority_lease_in_force ORDER BY symbol LIMIT 1")[0]
+        with holder.transaction():
+            holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
+            began = time.monotonic()
+            os.kill(system.pid(node), signal.SIGKILL)
+            while (passed := time.monotonic() - began) < LOCKED_S:
+                time.sleep(0.25)
+                for other, is_held, age_s in rows(STATE, symbol):
+                    if passed > TAKEN_OVER_S:
+                        assert is_held, f"{other} is held by nobody after {passed:.1f} s, for a lock of {symbol}'s"
+                        assert age_s is not None, f"{other} is not quoted, for a lock of {symbol}'s"
+                        assert age_s < FRESH_S, f"{other}'s quote is {age_s:.1f} s old, for a lock of {symbol}'s"
+        live = "SELECT count(*) FROM exchange_quote WHERE valid_until > clock_timestamp()"
+        eventually(lambda: rows(live) == [(8,)], BACK_S, "all are quoted")
+        eventually(lambda: rows(loads) == [(4,), (4,)], BACK_S, "both nodes share them again")
