@@ -21,7 +21,7 @@ from celery.signals import setup_logging, worker_shutting_down
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
-from mmproject import logs
+from mmproject import broker, logs
 from mmproject.conf import conf
 from mmproject.db import PSYCOPG_OPTIONS, connect_url
 
@@ -53,6 +53,7 @@ if conf.broker_url:
     app.conf.broker_url = conf.broker_url
 else:
     # pgmq takes the whole connection string as an option; the address itself then carries no password.
+    broker.use()
     app.conf.broker_url = "pgmq://localhost"
     _conninfo = make_conninfo(connect_url("exchange"), **PSYCOPG_OPTIONS)
     _export_to_libpq(_conninfo)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from chaos.arena import CLOCK_NODE
-from chaos.occasion import POLL_S, Broken, Occasion
+from chaos.occasion import BACK_S, POLL_S, Broken, Occasion
 from mmproject.crashpoints import POINTS, arm, crashes
 
 CLOCK_OFF_S: Final = 1000.0  # two of the clocks to be shown are further off
@@ -145,10 +145,13 @@ def rolling_restart(it: Occasion) -> None:
 
 
 def crash_points(it: Occasion) -> None:
-    """Processes die just before and just after a commit, at named places, one after another."""
+    """Processes die just before and just after a commit, at named places, one after another; at one at least.
+
+    Some places are rarely come by: it goes on until something has died.
+    """
     folder, end = it.arena.crash_points, time.monotonic() + it.seconds
     crashed: list[str] = []
-    while time.monotonic() < end and not it.stop.is_set():
+    while not it.stop.is_set() and time.monotonic() < end + (0 if crashed else BACK_S):
         point = it.dice.choice(POINTS)
         before = crashes(folder)
         arm(folder, point)
