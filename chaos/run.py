@@ -32,6 +32,7 @@ PAUSE_S: Final = 0.03  # mean, of each client between two orders
 SETTLE_S: Final = 60.0
 VERIFY_S: Final = 300.0
 AFTERMATH_S: Final = 8.0  # a fault's gaps are looked for until so long after it was healed
+TAKEN_OVER_S: Final = 5.0  # ... and takeovers so long after a node was hit; what comes later has another cause
 JOIN_S: Final = 240.0
 
 SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
@@ -286,7 +287,9 @@ def _gaps(bout: Bout, found: list[watch.Version]) -> None:
             gap.seconds for gap in all_gaps if gap.began_at < one.ended_at + AFTERMATH_S and gap.ended_at > one.began_at
         ]
         if one.symbols:
-            taken[one.fault.name] += watch.taken_over(found, one.symbols, one.began_at)
+            since = one.hit_at or one.began_at
+            until = max(one.ended_at, since + TAKEN_OVER_S)
+            taken[one.fault.name] += watch.taken_over(found, one.symbols, since, until)
     bout.gap_seconds, bout.takeover_seconds = dict(near), dict(taken)
 
 

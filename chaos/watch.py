@@ -144,8 +144,11 @@ def gaps(found: Iterable[Version]) -> list[Gap]:
     return result
 
 
-def taken_over(found: Iterable[Version], symbols: Iterable[str], since: float) -> list[float]:
-    """For each of these symbols: seconds from then to the first quote by another node or incarnation than before."""
+def taken_over(found: Iterable[Version], symbols: Iterable[str], since: float, until: float) -> list[float]:
+    """For each of these symbols: seconds from `since` to the first quote by another node or incarnation than before.
+
+    Those that had none by `until` are left out.
+    """
     wanted = set(symbols)
     last: dict[str, str] = {}
     result: dict[str, float] = {}
@@ -154,7 +157,7 @@ def taken_over(found: Iterable[Version], symbols: Iterable[str], since: float) -
             continue
         if version.at <= since:
             last[version.symbol] = version.incarnation
-        elif version.symbol not in result and version.incarnation != last.get(version.symbol):
+        elif version.at <= until and version.symbol not in result and version.incarnation != last.get(version.symbol):
             result[version.symbol] = version.at - since
     return list(result.values())
 

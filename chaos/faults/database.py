@@ -137,7 +137,7 @@ def connections_taken(it: Occasion) -> None:
                     raise
 
         take()
-        before, end, killed_at = it.process.starts, time.monotonic() + it.seconds, time.time()
+        before, end, it.hit_at = it.process.starts, time.monotonic() + it.seconds, time.time()
         it.process.signal(signal.SIGKILL)
         registered = (
             "SELECT count(*) FROM authority_incarnation WHERE node = %s AND ended_at IS NULL"
@@ -146,7 +146,7 @@ def connections_taken(it: Occasion) -> None:
 
         def is_back() -> bool:
             take()  # what others gave up meanwhile
-            row = admin.execute(registered, [it.node, killed_at]).fetchone()
+            row = admin.execute(registered, [it.node, it.hit_at]).fetchone()
             return bool(row and row[0]) and time.monotonic() > end
 
         it.eventually(is_back, f"{it.node} registered while all ordinary connections were taken")

@@ -47,6 +47,7 @@ def late_write(it: Occasion) -> None:
     try:
         it.details["held"] = hold.held.wait(5)
         line.close_way("down")
+        it.hit_at = time.time()
         it.wait()
     finally:
         line.open_way("down")

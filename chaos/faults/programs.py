@@ -45,6 +45,7 @@ def node_stop_in_statement(it: Occasion) -> None:
             with suppress(Broken):
                 it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%"), "a statement waits", 3)
                 it.cut_short = not it.process.signal(signal.SIGSTOP)
+                it.hit_at = time.time()
         it.wait()
     finally:
         it.process.signal(signal.SIGCONT)

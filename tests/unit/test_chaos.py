@@ -202,7 +202,8 @@ def test_what_an_operator_turned_off_is_no_gap() -> None:
 def test_a_takeover_is_the_first_quote_by_another() -> None:
     versions = [quote(0), quote(1), quote(2), quote(3.25, by="two"), quote(4, by="two")]
     other = [quote(0, symbol="BRAVO"), quote(9, symbol="BRAVO", by="two")]
-    assert taken_over([*versions, *other], ["ALFA"], since=1.0) == [2.25]
+    assert taken_over([*versions, *other], ["ALFA"], since=1.0, until=5.0) == [2.25]
+    assert taken_over([*versions, *other], ["BRAVO"], since=1.0, until=5.0) == [], "that has another cause"
 
 
 def test_a_spread_of_nothing_says_so() -> None:
