@@ -33,6 +33,7 @@ class Incarnation(models.Model):
     `expires_at` moves on with each renewal and is in no index, so that renewals stay HOT. `serial` is the key
     of the session advisory lock that its dedicated connection holds. `ending` is why its end has begun, since
     `ending_at`: it leaves and hands over, or it was lost and more is to be taken away than one statement does.
+    `steady_since`: from then on it has renewed without a pause of more than half its TTL.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -41,6 +42,7 @@ class Incarnation(models.Model):
     ttl_ms = models.IntegerField()
     registered_at = models.DateTimeField(db_default=ClockTimestamp())
     expires_at = models.DateTimeField()
+    steady_since = models.DateTimeField(db_default=ClockTimestamp())
     ended_at = models.DateTimeField(null=True)
     end_reason = models.TextField(null=True)
     ending = models.TextField(null=True)

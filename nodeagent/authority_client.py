@@ -114,7 +114,7 @@ class Market:
 NOBODY = UUID(int=0)
 
 REGISTER = "SELECT incarnation, serial, expires_at FROM authority_register_v3($1, $2)"
-RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v2($1)"
+RENEW = "SELECT expires_at, now, next_expiry, generation FROM authority_renew_v3($1)"
 BEGIN_LEAVE = "SELECT authority_begin_leave_v1($1)"
 LEAVE = "SELECT released, done FROM authority_leave_v3($1)"
 _WATCH = "SELECT authority_watch_v1($1, $2)"
@@ -159,10 +159,10 @@ _DUE = """
        FROM authority_lease l JOIN authority_assignment a ON a.symbol = l.symbol
       WHERE l.incarnation IS NULL AND a.node = $1 LIMIT $4)
 """
-ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v3($1, $2)"
+ACQUIRE = "SELECT symbol, epoch, outcome FROM authority_acquire_v3($1, $2, $3)"
 # A release need not be durable before the next grant, which comes after it in the log and is. A crash that takes it
 # back ends our session too.
-RELEASE = "SELECT authority_release_v3($1, $2), set_config('synchronous_commit', 'off', true)"
+RELEASE = "SELECT authority_release_v3($1, $2, $3), set_config('synchronous_commit', 'off', true)"
 # The parameters hardly ever change: they are read when the version is not the one that the node knows.
 _MARKET = """
     SELECT q.symbol, p.price, l.quantity, l.version, s.parameters_version, q.quoting_enabled, q.quote_epoch,
@@ -256,14 +256,17 @@ async def due(link: Runs, node: str, incarnation: UUID, most_surplus: int, most_
     )
 
 
-async def acquire(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> list[Grant]:
-    """Ask for these symbols' leases: granted, held, not_assigned or ended for each."""
-    return [Grant(*row) for row in await link.fetch(ACQUIRE, incarnation, symbols)]
+async def acquire(link: Runs, incarnation: UUID, symbols: Sequence[str], *, wait: bool = True) -> list[Grant]:
+    """Ask for these symbols' leases: granted, held, busy, not_assigned or ended for each.
+
+    With `wait` it waits a little for rows that somebody else has locked; without, they are busy at once.
+    """
+    return [Grant(*row) for row in await link.fetch(ACQUIRE, incarnation, symbols, wait)]
 
 
-async def release(link: Runs, incarnation: UUID, symbols: Sequence[str]) -> int:
-    """Give these symbols' leases back; how many were ours."""
-    return int((await link.fetch(RELEASE, incarnation, symbols))[0][0])
+async def release(link: Runs, incarnation: UUID, symbols: Sequence[str], *, wait: bool = True) -> list[str]:
+    """Give these symbols' leases back; those that were ours and of which nobody kept a row locked. `wait`: as above."""
+    return list((await link.fetch(RELEASE, incarnation, symbols, wait))[0][0])
 
 
 async def market(link: Runs, known: Mapping[str, int]) -> list[Market]:

@@ -29,6 +29,7 @@ log = structlog.get_logger("nodeagent.quoter")
 BATCH_MAX_SYMBOLS = 200  # one statement locks that many quote rows until it commits: orders for them wait so long
 LOGGED_MAX_SYMBOLS = 20  # that a line about a batch of quotes names
 RIGHT_LOST = frozenset(("not_holder", "stale_epoch", "expired"))
+ALONE_S = 0.1  # in a round, for symbols that are tried by themselves
 REFUSED_AGAIN_S = 0.1  # the pause before a quote that was refused for what it said is tried again, doubling
 REFRESH_SPREAD = 0.25  # refreshes are spread over the last quarter of the interval, so that they don't come at once
 
@@ -80,29 +81,34 @@ class Quoter:
         2. read what their quotes follow from, in one statement
         3. replace those that need it, in one statement, if we may still believe in our leases
         4. take in the answers
-        A batch that fails, with the database still there, is taken apart: each of its symbols is tried by itself, one a
-        round after a batch of all others, so that one whose row somebody keeps locked holds up nothing but itself.
+        A batch that fails, with the database still there, is taken apart: its symbols are tried one by one, for ALONE_S
+        a round after a batch of all others, so that one whose row somebody keeps locked holds up nothing but itself.
         When the database can't be asked, they go back on the agenda. Raises ConnectionLost, TryAgain.
         """
         symbols = [symbol for symbol in self._agenda.take_symbols(BATCH_MAX_SYMBOLS) if symbol in self._holdings]
         if not symbols or not self.believes():
             return  # a renewal that brings the belief back puts all symbols on the agenda
         together, alone = self._sorted(symbols)
-        self._agenda.ask_then(alone[1:])
+        self._agenda.ask_then(alone)
         try:
             await self._quote(together)
         except (ConnectionLost, TryAgain):
-            self._agenda.ask_first([*together, *alone[:1]])
+            self._agenda.ask_first(together)
             raise
-        try:
-            await self._quote(alone[:1])
-        except ConnectionLost:
-            self._agenda.ask_first(alone[:1])
-            raise
-        except TryAgain as error:
-            if held := self._holdings.get(alone[0]):
-                self._try_later(held)
-            log.warning("quote held up", node=self._session.node, symbol=alone[0], error=str(error))
+        until = asyncio.get_running_loop().time() + ALONE_S
+        for symbol in alone:
+            self._agenda.then.pop(symbol, None)
+            try:
+                await self._quote([symbol])
+            except ConnectionLost:
+                self._agenda.ask_first([symbol])
+                raise
+            except TryAgain as error:
+                if held := self._holdings.get(symbol):
+                    self._try_later(held)
+                log.warning("quote held up", node=self._session.node, symbol=symbol, error=str(error))
+            if asyncio.get_running_loop().time() > until:
+                return
 
     def _sorted(self, symbols: list[str]) -> tuple[list[str], list[str]]:
         """Those to be quoted together, and those by themselves; one whose pause is not over comes back when it is."""

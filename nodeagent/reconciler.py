@@ -6,7 +6,7 @@ Run after every change, and safe to run at any time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -45,6 +45,8 @@ class Reconciler:
         self._need: Membership | None = None  # the one that a new assignment was last found to be needed for
         self._turn_at = 0.0  # when we may apply it, on the loop's clock
         self.swept_in_vain = False  # the last sweep found nothing that it could end
+        self._locked: set[str] = set()  # could not be granted or given back last time, for a row that is locked
+        self._kept: set[str] = set()  # of these, those that we still hold though we have dropped them
 
     async def sweep(self) -> None:
         """End what has expired or lost its session, a part at a time: quoting has its turn in between.
@@ -95,6 +97,9 @@ class Reconciler:
         most_surplus = RELEASE_MAX_SYMBOLS if self._may_have_surplus else 0
         due = await client.due(self._link, session.node, session.incarnation, most_surplus, ACQUIRE_MAX_SYMBOLS)
         self._may_have_surplus = len(due.surplus) == RELEASE_MAX_SYMBOLS
+        if not self._kept <= due.surplus.keys():
+            self._agenda.ask_compare()  # assigned to us again before we could give it back
+        self._kept.clear()
         if due.surplus:
             await self._release(due.surplus)
         if due.free:
@@ -173,17 +178,21 @@ class Reconciler:
         for symbol in surplus:
             self._holdings.drop(symbol)
         crash_point("release.before")
-        released = await client.release(self._link, self._session.incarnation, list(surplus))
+        released = await client.release(
+            self._link, self._session.incarnation, list(surplus), wait=self._locked.isdisjoint(surplus)
+        )
         crash_point("release.after")
-        self.released += released
-        if released < len(surplus):
-            self._may_have_surplus = True
-            self._ask_again_later()
-        log.info("released", node=self._session.node, incarnation=str(self._session.incarnation), epochs=surplus)
+        self.released += len(released)
+        epochs = {symbol: surplus[symbol] for symbol in released}
+        if epochs:
+            log.info("released", node=self._session.node, incarnation=str(self._session.incarnation), epochs=epochs)
+        self._kept = set(surplus) - set(released)
+        self._come_back_for(self._kept, surplus)
 
     async def _acquire(self, free: list[str]) -> None:
         crash_point("acquire.before")
-        grants = await client.acquire(self._link, self._session.incarnation, free)
+        wait = self._locked.isdisjoint(free)
+        grants = await client.acquire(self._link, self._session.incarnation, free, wait=wait)
         crash_point("acquire.after")
         granted = {grant.symbol: grant.epoch for grant in grants if grant.outcome == "granted" and grant.epoch}
         for symbol, epoch in granted.items():
@@ -193,12 +202,19 @@ class Reconciler:
             log.info("granted", node=self._session.node, incarnation=str(self._session.incarnation), epochs=granted)
         if any(grant.outcome == "ended" for grant in grants):
             self._session.renew_soon()
-        if any(grant.outcome == "busy" for grant in grants):
-            self._ask_again_later()
+        self._come_back_for({grant.symbol for grant in grants if grant.outcome == "busy"}, free)
 
-    def _ask_again_later(self) -> None:
-        """Of some symbols a row is locked by somebody else: they are due still, and no doorbell will say when."""
-        asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._agenda.ask_claim)
+    def _come_back_for(self, locked: set[str], asked: Iterable[str]) -> None:
+        """Of these symbols somebody keeps a row locked: they are due still, and no doorbell will say when.
+
+        They were waited for once. From now on a try takes what it gets, so that nothing else waits.
+        """
+        if new := sorted(locked - self._locked):
+            log.warning("locked by somebody", node=self._session.node, symbols=new)
+        self._locked = (self._locked - set(asked)) | locked
+        if locked:
+            self._may_have_surplus = True
+            asyncio.get_running_loop().call_later(BUSY_AGAIN_S, self._agenda.ask_claim)
 
 
 ENDED = {

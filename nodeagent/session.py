@@ -36,6 +36,9 @@ log = structlog.get_logger("nodeagent.session")
 
 AUTHORITY_CHANNEL = "mm_authority"
 MARKET_CHANNEL = "mm_market"
+PARTS_S = (
+    0.05  # between two parts of an earlier self's end; the last may be long in coming, if somebody keeps rows locked
+)
 RENEW_AGAIN_S = 0.05  # after a renewal that lost a race or timed out in the server
 LEAVE_TIMEOUT_S = 0.7  # part of the two seconds that a node may take to stop
 NAME_IN_USE = "MM001"
@@ -224,8 +227,11 @@ async def _register(connection: Connection, node: str, timing: Timing, stopping:
                 return None
             continue
         crash_point("register.after")
-        if not rows:
-            continue  # a part of what its earlier self held has been taken away: the next part
+        if not rows:  # a part of what its earlier self held has been taken away: the next part
+            if await pause(PARTS_S, stopping):
+                connection.terminate()
+                return None
+            continue
         registration = Registration(*rows[0])
         log.info(
             "registered",

@@ -20,6 +20,7 @@ from nodeagent.session import Session
 log = structlog.get_logger("nodeagent.watcher")
 
 WAIT_MS = 250  # short: a waiting statement holds a snapshot, which keeps old row versions from being pruned
+IN_VAIN_S = 0.2  # the pause after a sweep that ended nothing
 RING_READ_S = 10.0  # the ring is read again after this, should every doorbell have been lost
 
 
@@ -49,10 +50,13 @@ class Watcher:
                 if neighbour is None:
                     await pause(RING_READ_S, self._ring_changed)
                 elif await client.watch(self._link, neighbour.serial, WAIT_MS):
+                    in_vain = True
                     while await sweep_and_tell(self._link, self._session.node, "session lost", self._agenda):
-                        pass  # the next part, or the next that is lost
+                        in_vain = False  # the next part, or the next that is lost
                     self._agenda.ask_reconcile()
                     neighbour = None
+                    if in_vain:  # somebody else did it; or it can't be done, as somebody keeps its rows locked
+                        await pause(IN_VAIN_S, self._ring_changed)
                 backoff.reset()
             except (ConnectionLost, TryAgain) as error:
                 wait_s = backoff.next_s()

@@ -285,12 +285,13 @@ def acquire(node: Node, *symbols: str) -> Command:
 
 
 def release(node: Node, *symbols: str) -> Command:
-    return _value("SELECT authority_release_v3(%s, %s)", node.incarnation, list(symbols))
+    """Answers how many were released."""
+    return _value("SELECT cardinality(authority_release_v3(%s, %s))", node.incarnation, list(symbols))
 
 
 def renew(node: Node) -> Command:
     """Answers the new expires_at, or None when it is over."""
-    return _value("SELECT expires_at FROM authority_renew_v2(%s)", node.incarnation)
+    return _value("SELECT expires_at FROM authority_renew_v3(%s)", node.incarnation)
 
 
 def sweep(connection: Connection) -> list[tuple[str, str]]:

@@ -1,11 +1,11 @@
 -- Grants free leases of these symbols to an incarnation, each under the next epoch.
 --
--- Locks: the incarnation row (shared, so that it can't be ended meanwhile); the free ones' lease rows in symbol order; their
--- quote rows in symbol order. Per symbol: granted (with the new epoch), held (somebody has it: wait for the release), busy (free,
--- but somebody else keeps a row of it locked: ask again), not_assigned, ended (the incarnation has ended or expired, or is
--- leaving). Each grant opens a tenure and raises the fence in the same commit.
+-- Locks: the incarnation row (shared, so that it can't be ended meanwhile); the lease rows in symbol order; the free ones' quote rows
+-- in symbol order. Per symbol: granted (with the new epoch), held (somebody has it: wait for the release), busy (free, but
+-- somebody else keeps a row of it locked: ask again, and without p_wait, which is to wait for such), not_assigned, ended (the
+-- incarnation has ended or expired, or is leaving). Each grant opens a tenure and raises the fence in the same commit.
 -- A symbol has its lease row since it was first assigned. Keeps I1, I2, I3, I4. Rings mm_authority when it grants.
-CREATE FUNCTION authority_acquire_v3(p_incarnation uuid, p_symbols text[])
+CREATE FUNCTION authority_acquire_v3(p_incarnation uuid, p_symbols text[], p_wait boolean DEFAULT true)
 RETURNS TABLE (symbol text, epoch bigint, outcome text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     SELECT * INTO me FROM authority_incarnation WHERE id = p_incarnation AND ended_at IS NULL AND ending IS NULL FOR SHARE;
     v_locked := authority_lock_leases_v1(
-        ARRAY(SELECT a.symbol FROM authority_assignment a WHERE a.symbol = ANY (p_symbols) AND a.node = me.node), NULL);
+        ARRAY(SELECT a.symbol FROM authority_assignment a WHERE a.symbol = ANY (p_symbols) AND a.node = me.node), NULL, p_wait);
     IF me.expires_at > clock_timestamp() THEN
         WITH granted AS (
             UPDATE authority_lease l

@@ -1,8 +1,8 @@
 -- Ends an incarnation and what it held, at most p_most symbols a call, in symbol order. Internal: called by register, sweep and
 -- leave, which hold its row.
 --
--- Locks: the incarnation row (held by the caller); lease rows in symbol order; their quote rows in symbol order. A symbol that
--- somebody else keeps locked is left for the next call, and the others do not wait for it.
+-- Locks: the incarnation row (held by the caller); lease rows in symbol order; their quote rows in symbol order. A symbol of which
+-- somebody else keeps either locked is left for the next call. Of a lost one only the first call waits for such a symbol.
 -- While it holds some still, its end has only begun: `ending` says why and `ending_at` since when, it is no member any more and
 -- is granted nothing, and a lost one (expired, session_lost) is expired from that moment on. So nothing depends on how long the
 -- rest takes, and no statement takes longer the more it held. Call it again until it is done.
@@ -16,9 +16,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
     i authority_incarnation;
-    v_held text[];
-    v_symbols text[] := '{}';
-    v_from integer := 1;
+    v_symbols text[];
     v_lost boolean := p_reason IN ('expired', 'session_lost');
     v_begins boolean;
     v_at timestamptz;
@@ -32,15 +30,18 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    -- It is granted nothing while its row is held, so that this can only become less.
-    SELECT array_agg(symbol ORDER BY symbol) INTO v_held FROM authority_lease WHERE incarnation = p_incarnation;
-    WHILE v_symbols = '{}' AND v_from <= cardinality(v_held) LOOP
-        v_symbols := authority_lock_leases_v1(v_held[v_from:v_from + p_most - 1], p_incarnation);
-        v_from := v_from + p_most;
-    END LOOP;
+    v_begins := i.ending IS DISTINCT FROM p_reason;
+    -- It is granted nothing while its row is held, so that what it holds can only become less.
+    IF v_begins THEN
+        v_symbols := ARRAY(SELECT symbol FROM authority_lease WHERE incarnation = p_incarnation
+                            ORDER BY symbol LIMIT p_most);
+    ELSE
+        v_symbols := ARRAY(SELECT symbol FROM authority_lease WHERE incarnation = p_incarnation
+                            ORDER BY symbol LIMIT p_most FOR UPDATE SKIP LOCKED);
+    END IF;
+    v_symbols := authority_lock_leases_v1(v_symbols, p_incarnation, v_begins OR NOT v_lost);
     symbols := cardinality(v_symbols);
     done := NOT EXISTS (SELECT FROM authority_lease WHERE incarnation = p_incarnation AND symbol <> ALL (v_symbols));
-    v_begins := i.ending IS DISTINCT FROM p_reason;
     IF symbols = 0 AND NOT done AND NOT v_begins THEN
         RETURN;  -- all that is left is locked: nothing has changed, and nobody need hear of it
     END IF;
@@ -65,7 +66,7 @@ BEGIN
     IF done OR v_begins THEN
         PERFORM pg_notify('mm_authority', '');  -- the members have changed
     ELSE
-        PERFORM authority_ring_v1(v_symbols);
+        PERFORM authority_ring_v2(v_symbols);
     END IF;
 END
 $$;

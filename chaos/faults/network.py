@@ -107,7 +107,7 @@ def listeners_lost(it: Occasion) -> None:
     end, ended, forged = time.monotonic() + it.seconds, 0, 0
     listening = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND (application_name = 'mm-node ' || %s OR usename = 'mm_console' AND query ILIKE '%%listen%%')"
+        " AND application_name IN ('mm-node ' || %s, 'mm console stream')"
     )
     while time.monotonic() < end and not it.stop.is_set():
         with suppress(psycopg.Error):

@@ -37,13 +37,14 @@ def node_stop_in_statement(it: Occasion) -> None:
     """Stopped while a statement of its own waits for a row that we hold; the row is let go while it is stopped."""
     assert it.node is not None
     held = it.rows("SELECT symbol FROM authority_lease_in_force WHERE node = %s ORDER BY symbol LIMIT 1", it.node)
-    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND wait_event_type = 'Lock'"
+    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND %s = ANY (pg_blocking_pids(pid))"
     it.cut_short = True
     try:
         with it.arena.connect() as connection, connection.transaction():
             connection.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", held[0] if held else [""])
             with suppress(Broken):
-                it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%"), "a statement waits", 3)
+                us = connection.info.backend_pid
+                it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%", us), "a statement waits for us", 3)
                 it.cut_short = not it.process.signal(signal.SIGSTOP)
                 it.hit_at = time.time()
         it.wait()

@@ -259,8 +259,9 @@ FRESH = (
     plant(
         "I11", "a symbol that a healthy node holds has a quote of the last 5 s", *AN_HOUR_EARLIER,
         "UPDATE journal_audit SET at = at - interval '1 hour'",
-        "INSERT INTO authority_incarnation (id, node, ttl_ms, registered_at, expires_at) VALUES (gen_random_uuid(),"
-        " 'node-9', 1000, clock_timestamp() - interval '1 hour', clock_timestamp() + interval '1 hour')",
+        "INSERT INTO authority_incarnation (id, node, ttl_ms, registered_at, expires_at, steady_since)"
+        " VALUES (gen_random_uuid(), 'node-9', 1000, clock_timestamp() - interval '1 hour',"
+        " clock_timestamp() + interval '1 hour', clock_timestamp() - interval '11 seconds')",
         "UPDATE authority_lease l SET incarnation = i.id, node = i.node, epoch = l.epoch + 1,"
         " granted_at = clock_timestamp() - interval '20 seconds'"
         " FROM authority_incarnation i WHERE i.node = 'node-9' AND l.symbol = 'ALFA'",

@@ -27,7 +27,7 @@ TABLES = """
        AND NOT relispartition AND relname ~ '^(journal|ledger|exchange|authority)_'
 """
 ORDER = "SELECT exchange_submit_order_v2('{id}', 'ALFA', 'buy', 'market', 'IOC', NULL, 1)"
-RENEW = "SELECT * FROM authority_renew_v2(%s)"
+RENEW = "SELECT * FROM authority_renew_v3(%s)"
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def test_a_lost_session_ends_when_its_fences_are_down_and_not_when_it_was_found(
 @guarded(
     Mutation(
         "assigned-anew-meanwhile",
-        (("authority_ring_v1", "ORDER BY symbol FOR SHARE;", "ORDER BY symbol;"),),
+        (("authority_ring_v2", "ORDER BY symbol FOR SHARE;", "ORDER BY symbol;"),),
         "b was rung for and c is never told",
     )
 )

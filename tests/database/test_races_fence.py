@@ -169,7 +169,7 @@ def test_a_renewal_waits_for_nothing_that_quotes_or_trades(stage: Stage) -> None
     """A replace in flight reads the deadline without a lock: the heartbeat must not queue behind it."""
     a = stage.maker()
     before = stage.one("SELECT expires_at FROM authority_incarnation")
-    renewing = "SELECT expires_at FROM authority_renew_v2(%s)"
+    renewing = "SELECT expires_at FROM authority_renew_v3(%s)"
     outcome = stage.race(
         replace(a, "ALFA", "BRAVO"),
         lambda connection: connection.execute(renewing.encode(), [a.incarnation]).fetchone(),

@@ -108,7 +108,7 @@ def test_a_sweep_at_the_edge_of_expiry_waits_for_the_renewal_and_spares_it(stage
 @guarded(
     Mutation(
         "renewed-without-looking",
-        (("authority_renew_v2", "AND ended_at IS NULL AND expires_at > clock_timestamp()", ""),),
+        (("authority_renew_v3", "AND ended_at IS NULL AND expires_at > clock_timestamp()", ""),),
         "came back",
     )
 )
@@ -127,7 +127,7 @@ def test_a_renewal_that_waits_for_its_own_sweep_never_comes_back(stage: Stage) -
         "judged-before-the-lock",
         (
             (
-                "authority_renew_v2",
+                "authority_renew_v3",
                 "PERFORM 1 FROM authority_incarnation WHERE id = p_incarnation FOR NO KEY UPDATE;",
                 "",
             ),

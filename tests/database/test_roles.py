@@ -78,15 +78,15 @@ EXECUTES: dict[str, set[str]] = {
         "ledger_cost", "ledger_cost_after_v1", "journal_lock_v1",
     },
     "mm_authority": {
-        "authority_register_v3", "authority_renew_v2", "authority_watch_v1", "authority_sweep_v3",
+        "authority_register_v3", "authority_renew_v3", "authority_watch_v1", "authority_sweep_v3",
         "authority_acquire_v3", "authority_release_v3", "authority_leave_v3", "authority_apply_assignment_v2",
         "authority_replace_quotes_v3", "authority_session_alive_v1", "authority_end_incarnation_v3",
-        "authority_begin_leave_v1", "authority_ring_v1", "authority_set_draining_v1",
+        "authority_begin_leave_v1", "authority_ring_v2", "authority_set_draining_v1",
         "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v3",
         "exchange_lock_quotes_v1", "authority_lock_leases_v1", "journal_lock_v1",
     },
     "mm_node": {
-        "authority_register_v3", "authority_renew_v2", "authority_watch_v1", "authority_sweep_v3",
+        "authority_register_v3", "authority_renew_v3", "authority_watch_v1", "authority_sweep_v3",
         "authority_acquire_v3", "authority_release_v3", "authority_leave_v3", "authority_apply_assignment_v2",
         "authority_replace_quotes_v3", "authority_session_alive_v1", "authority_begin_leave_v1", "journal_lock_v1",
     },

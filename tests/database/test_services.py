@@ -296,6 +296,29 @@ def test_the_second_sweeper_ends_a_node_that_lost_its_session(worker: Database) 
     assert authority.sweep() == []
 
 
+def test_a_node_is_steady_since_its_last_late_renewal(worker: Database) -> None:
+    """Late is half a time to live after the one before it: I11 asks nothing of it for ten seconds from then on."""
+    node, admin = worker.connect("node"), worker.connect()
+    row = node.execute("SELECT incarnation FROM authority_register_v3('node-1', 600000)").fetchone()
+
+    def renewed(left_ms: int) -> object:
+        """Renew with so much of the time to live left; since when it is steady then."""
+        admin.execute(
+            "UPDATE authority_incarnation SET expires_at = clock_timestamp() + %s * interval '1 ms'", [left_ms]
+        )
+        assert node.execute("SELECT FROM authority_renew_v3(%s)", row).fetchone() is not None
+        return admin.execute("SELECT steady_since FROM authority_incarnation").fetchone()
+
+    first = admin.execute("SELECT steady_since FROM authority_incarnation").fetchone()
+    assert renewed(599_000) == first, "a renewal in time"
+    assert renewed(310_000) == first, "a renewal in time"
+    late = renewed(290_000)
+    assert late != first, "the pause before this renewal is forgotten"
+    assert admin.execute("SELECT steady_since > clock_timestamp() - interval '1 minute' FROM authority_incarnation"
+                         ).fetchone() == (True,)  # fmt: skip
+    assert renewed(599_000) == late
+
+
 def test_the_doorbell_comes_back_after_its_connection_was_lost(worker: Database) -> None:
     admin = worker.connect()
     listener = worker.connect("console")

@@ -12,7 +12,7 @@ HOLDS = "[holds]"
 LOCK = "authority/sql/authority_lock_leases_v1.sql"
 ACQUIRE = "authority/sql/authority_acquire_v3.sql"
 SWEEP = "authority/sql/authority_sweep_v3.sql"
-RENEW = "authority/sql/authority_renew_v2.sql"
+RENEW = "authority/sql/authority_renew_v3.sql"
 REGISTER = "authority/sql/authority_register_v3.sql"
 RELEASE = "authority/sql/authority_release_v3.sql"
 END = "authority/sql/authority_end_incarnation_v3.sql"
@@ -32,11 +32,11 @@ GRANTS = (
         LOCK,
         (
             " FILTER (WHERE l.incarnation IS NOT DISTINCT FROM p_incarnation) INTO v_locked\n"
-            "          FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
-            "                 ORDER BY symbol FOR UPDATE) l;",
+            "              FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
+            "                     ORDER BY symbol FOR UPDATE) l;",
             " INTO v_locked\n"
-            "          FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
-            "                 ORDER BY symbol FOR UPDATE) l;",
+            "              FROM (SELECT symbol, incarnation FROM authority_lease WHERE symbol = ANY (p_symbols)\n"
+            "                     ORDER BY symbol FOR UPDATE) l;",
         ),
         world="A node takes a symbol from under its live holder.",
         caught_by=f"{LEASES}test_two_nodes_that_acquire_one_symbol_at_once_get_it_once{HOLDS}",
@@ -186,6 +186,14 @@ MEMBERSHIP = (
         shows="one_live_incarnation_per_node",
     ),
     bug(
+        "renewal: a pause is forgotten",
+        RENEW,
+        ("THEN clock_timestamp() ELSE steady_since END", "THEN steady_since ELSE steady_since END"),
+        world="A node that has been stopped for seconds is blamed for the quotes that it could not refresh.",
+        caught_by="tests/database/test_services.py::test_a_node_is_steady_since_its_last_late_renewal",
+        shows="the pause",
+    ),
+    bug(
         "renewal: judged before the lock",
         RENEW,
         ("PERFORM 1 FROM authority_incarnation WHERE id = p_incarnation FOR NO KEY UPDATE;", ""),
@@ -263,7 +271,7 @@ MEMBERSHIP = (
     bug(
         "release: of somebody else's",
         RELEASE,
-        ("THEN authority_lock_leases_v1(p_symbols, p_incarnation) ELSE", "THEN p_symbols ELSE"),
+        ("THEN authority_lock_leases_v1(p_symbols, p_incarnation, p_wait) ELSE", "THEN p_symbols ELSE"),
         world="A release sent again after its answer was lost takes the symbol from its new holder.",
         caught_by=f"{ENDS}test_a_release_sent_again_leaves_the_next_holder_alone{HOLDS}",
         shows="took it from its next holder",

@@ -89,8 +89,12 @@ HOLDING = (
         (
             "        for symbol in surplus:\n            self._holdings.drop(symbol)\n"
             '        crash_point("release.before")\n'
-            "        released = await client.release(self._link, self._session.incarnation, list(surplus))\n",
-            "        released = await client.release(self._link, self._session.incarnation, list(surplus))\n"
+            "        released = await client.release(\n"
+            "            self._link, self._session.incarnation, list(surplus), wait=self._locked.isdisjoint(surplus)\n"
+            "        )\n",
+            "        released = await client.release(\n"
+            "            self._link, self._session.incarnation, list(surplus), wait=self._locked.isdisjoint(surplus)\n"
+            "        )\n"
             "        for symbol in surplus:\n            self._holdings.drop(symbol)\n",
         ),
         world="An answer that gets lost leaves a node in the belief that it holds what it has released.",
@@ -174,7 +178,7 @@ DOORBELLS = (
     bug(
         "locks: a release of less than was asked for",
         RECONCILER,
-        ("        if released < len(surplus):\n", "        if released > len(surplus):\n"),
+        ("self._kept = set(surplus) - set(released)", "self._kept = set(surplus) - set(surplus)"),
         world="A symbol whose row was locked when it was to be handed over stays with a node that has forgotten it.",
         caught_by=f"{PARTS}test_what_it_could_not_give_back_at_once_is_given_back_later",
         shows="it keeps what was locked",
@@ -220,7 +224,7 @@ DOORBELLS = (
         (
             "                    while await"
             ' sweep_and_tell(self._link, self._session.node, "session lost", self._agenda):\n'
-            "                        pass  # the next part, or the next that is lost\n",
+            "                        in_vain = False  # the next part, or the next that is lost\n",
             "",
         ),
         world="A neighbour's death is noticed at once, and its symbols wait for its time to live to run out.",

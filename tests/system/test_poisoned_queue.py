@@ -55,6 +55,8 @@ POISON: Final[list[Any]] = [
     message(p_reply_to=[]), message(p_correlation_id={}),
 ]  # fmt: skip
 
+TOO_MUCH: Final = ["9" * 5000, "[" * 1500 + "]" * 1500]  # for Python's parser, and not for PostgreSQL's
+
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -68,7 +70,8 @@ def test_messages_that_nobody_should_send_do_not_stop_the_worker() -> None:
         step = "SELECT step FROM exchange_clock"
         eventually(lambda: value(step) > 1, BACK_S, "the clock goes")
         worker = system.pid("worker")
-        sent = [value("SELECT pgmq.send('mm_tasks', %s::jsonb)", json.dumps(one)) for one in POISON]
+        texts = [json.dumps(one) for one in POISON] + TOO_MUCH
+        sent = [value("SELECT pgmq.send('mm_tasks', %s::jsonb)", text) for text in texts]
         left = "SELECT count(*) FROM pgmq.q_mm_tasks WHERE msg_id = ANY (%s)"
         try:
             eventually(lambda: value(left, sent) == 0, BACK_S, "every message is off the queue")

@@ -233,6 +233,8 @@ def test_the_servers_word_for_a_commit_without_its_standby() -> None:
         ([["1-2", "1-1"]], ["was shown 1-1 after 1-2, and not 2-3"]),
         ([["1-1"], ["2-4", "2-3"]], ["was shown 2-3 after 2-4, and not nothing"]),
         ([["1-1", "9-9"]], ["was shown 9-9, which is not in the log"]),
+        ([["1-1", "9-9"], ["2-3"]], []),  # lost with a server, and a gap told of
+        ([["1-1", "9-9", "1-2"], ["2-3"]], ["was shown 9-9, which is not in the log"]),
     ],
 )
 def test_a_row_missed_doubled_or_made_up_is_seen(stretches: list[list[str]], found: list[str]) -> None:
