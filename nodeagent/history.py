@@ -49,13 +49,13 @@ STATEMENTS = {
     ),
     client.ACQUIRE: Statement(
         "acquire",
-        lambda incarnation, symbols: {"incarnation": incarnation, "symbols": list(symbols)},
+        lambda incarnation, symbols, _wait: {"incarnation": incarnation, "symbols": list(symbols)},
         lambda rows: {"grants": [list(row) for row in rows]},  # symbol, epoch, outcome
     ),
     client.RELEASE: Statement(
         "release",
-        lambda incarnation, symbols: {"incarnation": incarnation, "symbols": list(symbols)},
-        lambda rows: {"released": rows[0][0]},
+        lambda incarnation, symbols, _wait: {"incarnation": incarnation, "symbols": list(symbols)},
+        lambda rows: {"released": list(rows[0][0])},
     ),
     client.REPLACE: Statement(
         "replace",

@@ -124,8 +124,8 @@ def _by_symbol(history: History) -> _Symbols:
                 _acquire(symbols, one)
             case "replace":
                 _replace(symbols, one)
-            case "release" if one.output and one.output["released"] == len(one.input["symbols"]):
-                for name in one.input["symbols"]:
+            case "release" if one.output:
+                for name in one.output["released"]:
                     symbols[name].releases.append((one, one.input["incarnation"]))
             case "toggle":
                 _toggle(symbols, one)

@@ -125,7 +125,7 @@ class Market:
             return (
                 "release",
                 {"incarnation": incarnation, "symbols": symbols},
-                lambda: {"released": sum(self.release(name, incarnation) for name in symbols)},
+                lambda: {"released": [name for name in symbols if self.release(name, incarnation)]},
             )
         if kind < 0.15:
             return "renew", {"incarnation": incarnation}, lambda: self.renew(node, incarnation)

@@ -31,8 +31,8 @@ def replace(at: tuple[int, int | None], who: str, epoch: int, outcome: str | int
     return op("replace", at, {"incarnation": who, "epochs": {"X": epoch}}, output)
 
 
-def release(at: tuple[int, int], who: str, released: int = 1) -> Operation:
-    return op("release", at, {"incarnation": who, "symbols": ["X"]}, {"released": released})
+def release(at: tuple[int, int], who: str) -> Operation:
+    return op("release", at, {"incarnation": who, "symbols": ["X"]}, {"released": ["X"]})
 
 
 def toggle(at: tuple[int, int | None], enabled: bool, before: bool, reason: str) -> Operation:
@@ -134,8 +134,8 @@ def test_epochs_against_time_are_found() -> None:
 def test_a_quote_accepted_after_its_release_returned_is_found() -> None:
     history = (acquire((10, 20), A, 1), release((30, 40), A), replace((50, 60), A, 1, 1))
     assert "epoch 1 ended" in told(*history)[0]
-    # A release of some of what was named says of none of them that it is released.
-    some = op("release", (30, 40), {"incarnation": A, "symbols": ["X", "Y"]}, {"released": 1})
+    # What was named and not released is its holder's still.
+    some = op("release", (30, 40), {"incarnation": A, "symbols": ["X", "Y"]}, {"released": ["Y"]})
     assert told(history[0], some, history[2]) == []
 
 

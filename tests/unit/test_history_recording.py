@@ -147,10 +147,10 @@ async def test_a_nodes_statements_are_recorded_with_what_became_of_them(
 
     await ask([(incarnation, 3, None)], client.REGISTER, "node-1", 3000)
     await ask([], client.RENEW, incarnation)
-    await ask([("X", 4, "granted")], client.ACQUIRE, incarnation, ["X"])
+    await ask([("X", 4, "granted")], client.ACQUIRE, incarnation, ["X"], True)
     quotes = ([1], [1], [2], [1], 8000)
     await ask([("X", "accepted", 9, False, "off")], client.REPLACE, incarnation, ["X"], [4], *quotes)
-    await ask([(1, "off")], client.RELEASE, incarnation, ["X"])
+    await ask([(["X"], "off")], client.RELEASE, incarnation, ["X"], True)
     await ask([(incarnation, "n", "expired", 1, True)], client.SWEEP)
     await ask([(1, True)], client.LEAVE, incarnation)
     await ask([(2,)], client.BEGIN_LEAVE, incarnation)
@@ -167,7 +167,7 @@ async def test_a_nodes_statements_are_recorded_with_what_became_of_them(
         "renew": (who, {"alive": False}),
         "acquire": ({**who, "symbols": ["X"]}, {"grants": [["X", 4, "granted"]]}),
         "replace": ({**who, "epochs": {"X": 4}}, {"outcomes": [["X", "accepted", 9]]}),
-        "release": ({**who, "symbols": ["X"]}, {"released": 1}),
+        "release": ({**who, "symbols": ["X"]}, {"released": ["X"]}),
         "sweep": ({}, {**who, "reason": "expired", "done": True}),
         "leave": (who, {"released": 1, "done": True}),
         "begin_leave": (who, {"members": 2}),
