@@ -37,14 +37,15 @@ def chaos(folder: Path, var: Path, *arguments: str) -> tuple[int, dict[str, Any]
 def test_a_small_run_is_ok_and_says_what_happened(tmp_path: Path) -> None:
     report = tmp_path / "report"
     code, found, said = chaos(
-        ROOT, tmp_path / "var", "--minutes=1.2", "--seed=3",
-        "--only=late_write,deadlock,reset_around_commit,same_order", f"--report={report}",
+        ROOT, tmp_path / "var", "--minutes=1.5", "--seed=3",
+        "--only=late_write,deadlock,reset_around_commit,same_order,daphne_killed_in_toggle", f"--report={report}",
     )  # fmt: skip
     assert code == 0, said[-3000:]
     assert found["ok"]
     assert found["violations"] == found["broken"] == []
     assert all(count > 0 for count in (*found["faults"].values(), *found["sometimes"].values()))
     assert found["orders"]["acknowledged"] > 100
+    assert found["stream"]["shown"] > 100
     assert found["snapshots"]["verified"] > 10
     assert found["operations"]["replace"] > 100
     assert found["operations"]["order"] > 100
