@@ -6,6 +6,7 @@ fork of this process that forgets our own modules and takes the copy's in their 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -78,6 +80,9 @@ def run_tests(folder: Path, tests: Iterable[str], database_url: str = "", templa
     return told or Outcome(False, message=f"pytest: {output.read_text()[-OUTPUT_MAX_CHARACTERS:]}")
 
 
+_parents: list[ModuleType] = []  # the project's modules in a forked process, kept for what they hold
+
+
 def _pytest(folder: Path, arguments: Sequence[str], environment: dict[str, str], output: Path) -> None:
     """The forked process: from here on the project is the copy."""
     os.setsid()
@@ -91,10 +96,12 @@ def _pytest(folder: Path, arguments: Sequence[str], environment: dict[str, str],
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
+    # What the parent has left lying about, open connections among it, is its own to collect: it is no warning of ours.
+    gc.freeze()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
         if Path(file).is_relative_to(ROOT) and not Path(file).is_relative_to(ROOT / ".venv"):
-            del sys.modules[name]
+            _parents.append(sys.modules.pop(name))
     sys.path[:] = [str(folder), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
     importlib.invalidate_caches()
     sys.exit(int(pytest.main(list(arguments))))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
+import socket
+import warnings
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -108,6 +111,23 @@ def test_only_a_failure_of_the_tests_own_that_says_what_it_should_counts_as_a_ca
         outcome = run_tests(tmp_path, ADD.tests)
     assert verdict_on(ADD, outcome)[0] == result, outcome
     assert (tmp_path / "sums.py").read_text() == SUMS
+
+
+def test_what_the_parent_has_left_open_is_not_the_runs_to_complain_of(tmp_path: Path) -> None:
+    class Left:
+        def __init__(self) -> None:
+            self.me, self.socket = self, socket.socket()
+
+    (tmp_path / "sums.py").write_text(SUMS)
+    (tmp_path / "test_sums.py").write_text(TEST)
+    gc.disable()
+    try:
+        Left()
+        assert run_tests(tmp_path, ADD.tests).passed
+    finally:
+        gc.enable()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
 
 
 def test_python_sees_a_bug_of_the_same_length_in_the_same_second(tmp_path: Path) -> None:
