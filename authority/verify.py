@@ -207,7 +207,7 @@ _FRESH = (
           LEFT JOIN LATERAL (SELECT * FROM exchange_quoteversion n WHERE n.symbol = q.symbol
                               ORDER BY n.version DESC LIMIT 1) AS v ON true
          WHERE q.quoting_enabled AND i.ended_at IS NULL AND i.expires_at > %(at)s
-           -- A node that has not renewed for half its TTL is no healthy one, now or in the last 10 s: it was stopped.
+           -- Who has not renewed for half its TTL, now or in the last 10 s, is not healthy: stopped, cut off, starved.
            AND i.expires_at - %(at)s > i.ttl_ms * interval '0.5 milliseconds'
            AND l.granted_at <= %(at)s - {FRESH_AFTER} AND i.steady_since <= %(at)s - {FRESH_AFTER}
            AND NOT EXISTS (SELECT FROM journal_audit a

@@ -16,7 +16,7 @@ from nodeagent.authority_client import _MARKET, RELEASE, Renewal
 from nodeagent.connections import ConnectionLost, Link, TryAgain
 from nodeagent.holdings import Agenda, Holdings
 from nodeagent.quoter import Quoter, QuotingTimes
-from nodeagent.reconciler import Reconciler
+from nodeagent.reconciler import Reconciler, sweep_and_tell
 from nodeagent.session import Belief, Session, Timing, open_session
 from tests.racing import BOUNDED, DEADLINE_S, Node, Stage, acquire, release, sweep
 from tests.support import Database
@@ -151,6 +151,24 @@ async def test_a_session_that_was_swept_is_over_at_its_next_renewal(parts: Parts
     renewing = asyncio.create_task(parts.session.renew_until_over(lambda _renewal: None))
     await soon(renewing.done, "it goes on renewing what has ended")
     assert renewing.result() == "ended or expired"
+
+
+async def test_a_node_that_waits_for_its_former_selfs_end_can_be_told_to_stop(parts: Parts) -> None:
+    parts.bounded()
+    holder, stopping = parts.stage.holder("b"), asyncio.Event()
+    parts.stage.lose(holder)
+    with parts.stage.kept_locked("exchange_quote", "ALFA"):
+        opening = asyncio.create_task(
+            open_session(
+                parts.stage.database.url("node"), "b", TIMING, on_authority=lambda _hint: None,
+                on_market=lambda _hint: None, stopping=stopping,
+            )
+        )  # fmt: skip
+        ending = "SELECT count(*) FROM authority_incarnation WHERE node = 'b' AND ending IS NOT NULL"
+        await soon(lambda: parts.stage.one(ending), "it has begun to end its former self")
+        assert not opening.done(), "registered beside its former self"
+        stopping.set()
+        assert await asyncio.wait_for(opening, DEADLINE_S) is None
 
 
 # The quoter: what it may write
@@ -311,3 +329,25 @@ async def test_what_it_could_not_give_back_at_once_is_given_back_later(parts: Pa
         await soon(lambda: parts.stage.one(held) == 1, "BRAVO is held up by ALFA")
         await asyncio.sleep(10 * TIMING.renew_interval_s)  # nothing else asks any more
     await soon(lambda: parts.stage.one(held) == 0, "it keeps what was locked")
+
+
+async def test_a_neighbour_that_cannot_be_ended_is_not_swept_without_a_pause(
+    parts: Parts, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[bool] = []
+
+    async def counted(*arguments: Any) -> bool:
+        swept.append(await sweep_and_tell(*arguments))
+        return swept[-1]
+
+    monkeypatch.setattr(watcher, "sweep_and_tell", counted)
+    await soon(lambda: len(life.holdings) == 2, "it is alone, and takes both")
+    b = parts.stage.join("b")
+    parts.stage.assign(ALFA="b")
+    await soon(lambda: acquire(b, "ALFA")(parts.stage.admin)["ALFA"][0] == "granted", "b is given one")
+    with parts.stage.kept_locked("exchange_quote", "ALFA"):
+        parts.stage.lose(b)
+        await soon(lambda: False in swept, "it is swept as far as can be")
+        swept.clear()
+        await asyncio.sleep(5 * watcher.IN_VAIN_S)  # what is measured
+        assert 0 < len(swept) <= 6, f"{len(swept)} sweeps in the time of five pauses"

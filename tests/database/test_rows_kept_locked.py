@@ -97,3 +97,13 @@ def test_a_node_whose_old_self_cannot_be_ended_whole_is_asked_to_come_again(stag
         assert stage.column(register) == []
         assert held_by(stage, "a") == ["ALFA"]
     assert len(stage.column(register)) == 1
+
+
+def test_a_release_does_not_wait_for_an_assignment_that_hangs(stage: Stage) -> None:
+    """It can't tell for whom to ring then: all look."""
+    a = stage.maker()
+    listener = stage.database.connect("node")
+    listener.execute("LISTEN mm_authority")
+    with stage.kept_locked("authority_assignment", "ALFA"):
+        assert release(a, "BRAVO", "ALFA")(stage.admin) == 2
+        assert [bell.payload for bell in listener.notifies(timeout=5, stop_after=1)] == [""]

@@ -15,7 +15,7 @@ from mmproject.conf import ROOT, conf
 from mmproject.errors import UsageError
 from mmproject.invariants import INVARIANTS
 from mmproject.verify import CHECKS, Report, verify
-from tests.database.planted import PLANTS, Plant
+from tests.database.planted import FRESH, PLANTS, Plant
 from tests.market import HandMarket, busy_market
 from tests.support import Database, environment, scratch_database
 
@@ -92,6 +92,15 @@ STRUCTURE = tuple(plant for plant in PLANTS if plant.check.startswith("the datab
 def test_a_planted_violation_is_caught_by_its_name(plant: Plant, market: Database) -> None:
     commit(market, plant.statements)
     assert_caught(plant, verify(market.connect("console")))
+
+
+def test_a_node_that_had_stopped_a_moment_ago_is_not_blamed_for_its_old_quotes(market: Database) -> None:
+    """I11 is about a node that has been healthy for ten seconds, and not about one that has come back just now."""
+    (stale,) = FRESH
+    commit(market, stale.statements)
+    paused = "UPDATE authority_incarnation SET steady_since = clock_timestamp() - interval '9 seconds'"
+    commit(market, (paused,))
+    assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
 
 
 def test_a_constraint_or_trigger_that_is_gone_is_missed(market: Database) -> None:
