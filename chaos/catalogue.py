@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.arena import CLOCK_NODE, NETWORK_NODE, can_mount, faketime_library, has_namespaces
+from chaos.arena import CLOCK_NODE, NETWORK_NODE
 from chaos.faults.database import (
     connections_taken,
     deadlock,
@@ -36,6 +36,7 @@ from chaos.faults.programs import (
     rolling_restart,
 )
 from chaos.faults.work import broker_emptied, fills_twice, hot_symbol, same_order, tasks_redelivered
+from chaos.host import can_mount, faketime_library, has_namespaces
 from chaos.occasion import Fault
 
 

@@ -12,7 +12,7 @@ from authority.errors import UnknownNode
 from authority.services import set_draining
 from console.selectors import page_state
 from console.web import acts, answers_without_database, done, flag, page, reason, refusal, show, user_of
-from exchange.errors import UnknownSymbol
+from exchange.errors import SymbolsLocked, UnknownSymbol
 from exchange.services import set_quoting
 
 
@@ -41,6 +41,8 @@ def _quoting(request: HttpRequest, symbols: list[str] | None) -> HttpResponse:
         changed = set_quoting(symbols, enabled, user_of(request).get_username(), reason(request))
     except UnknownSymbol as error:
         return refusal(error.code, str(error), 404)
+    except SymbolsLocked as error:
+        return refusal(error.code, str(error), 503)
     return done(request, list(changed))
 
 
@@ -52,7 +54,7 @@ def symbol_quoting(request: HttpRequest, symbol: str) -> HttpResponse:
 
 @acts(TOGGLE_QUOTING)
 def all_quoting(request: HttpRequest) -> HttpResponse:
-    """The same for all symbols, in one commit."""
+    """The same for all symbols, in one commit unless somebody keeps a row locked."""
     return _quoting(request, None)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmproject.errors import UsageError, UserError
 
 
@@ -30,6 +33,21 @@ class OrderNotOpen(ExchangeError):
     code = "not_open"
 
 
+class SymbolsLocked(UserError):
+    """The kill switch was not thrown for `left`, whose rows somebody keeps locked; it was for `changed`."""
+
+    code = "symbols_locked"
+
+    def __init__(self, enabled: bool, changed: Sequence[Any], left: Sequence[str]) -> None:
+        named = ", ".join(left[:LEFT_NAMED_MAX]) + (" ..." if len(left) > LEFT_NAMED_MAX else "")
+        super().__init__(
+            f"quoting was turned {'on' if enabled else 'off'} for {len(changed)} of {len(changed) + len(left)} symbols;"
+            f" somebody keeps the others locked ({named}): try again, or see the runbook for who it is"
+        )
+        self.changed = changed
+        self.left = left
+
+
 class InvalidParameters(ExchangeError):
     """A quoting parameter is unknown or out of its range."""
 
@@ -48,6 +66,8 @@ class OrderRefused(ExchangeError):
 class MarketDiffers(UsageError):
     """The data below var/ belong to a market with another seed."""
 
+
+LEFT_NAMED_MAX = 20
 
 ORDER_REFUSALS = {
     "unknown_symbol": "there is no such symbol",

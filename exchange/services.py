@@ -7,13 +7,16 @@ have committed.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NotRequired, TypedDict
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from psycopg.errors import Diagnostic
 
 from exchange import selectors
@@ -24,6 +27,7 @@ from exchange.errors import (
     MarketDiffers,
     OrderNotOpen,
     OrderRefused,
+    SymbolsLocked,
     UnknownOrder,
     UnknownSymbol,
 )
@@ -35,14 +39,18 @@ from mmproject.crashpoints import crash_point
 from mmproject.db import retrying, sqlstate
 
 ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
+BATCH_LOCK_MS = 700  # that a batch waits for each lock, and its other symbols with it: longer than any order keeps one
+STEP_LOCK_MS = 100  # ... the external orders', which are then sent symbol by symbol
 STEPS_PER_CALL = 100  # that one place_external_orders() makes up for; the next call goes on
 KEEP_STEPS_PER_CALL = 50  # after a long outage the next call goes on
+SWITCH_S = 3.0  # that the kill switch tries to get a row which somebody keeps locked; a person waits for it
 ADVANCES_PER_CALL = 5  # the clock is never more than one tick behind, so two would do; simulate's never waits
 
 logger = structlog.get_logger(__name__)
 
 UNKNOWN = "MM404"
 INVALID = "MM422"
+LOCKED = "55P03"  # lock_not_available
 FILLED = "MM100"  # the class of a notice
 CHECK_VIOLATION = "23514"
 NOT_NULL_VIOLATION = "23502"
@@ -150,16 +158,19 @@ def submit_order(
     return answer
 
 
-def submit_orders(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def submit_orders(orders: Sequence[dict[str, Any]], lock_ms: int = BATCH_LOCK_MS) -> list[dict[str, Any]]:
     """Send up to 1,000 orders and cancels, taken one after another in one commit; their answers in the same order.
 
     An item is an order's JSON object (decimals as strings, `step` on generated ones) or {"cancel": client_order_id}.
-    An answer may be {"error": code}, which concerns that item alone. Locks all the symbols concerned.
+    An answer may be {"error": code}, which concerns that item alone. Locks all the symbols concerned. Raises
+    OperationalError (LOCKED) when it can't have one of them for `lock_ms`, with nothing changed.
     """
 
     def command() -> list[dict[str, Any]]:
         crash_point("batch.before")
-        answers: list[dict[str, Any]] = query.value("CALL exchange_place_orders_v1(%s::jsonb)", [json.dumps(orders)])
+        answers: list[dict[str, Any]] = query.value(
+            "CALL exchange_place_orders_v2(%s::jsonb, %s)", [json.dumps(orders), lock_ms]
+        )
         crash_point("batch.after")
         return answers
 
@@ -195,17 +206,33 @@ def cancel_order(client_order_id: str) -> OrderAnswer:
 def set_quoting(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str = "") -> list[Toggle]:
     """The kill switch, for these symbols or for all (None). Off withdraws their quotes in the same commit (I12).
 
-    Leaves an audit row per symbol, changed or not (I13). Locks the symbols. Raises UnknownSymbol, with nothing changed.
+    Leaves an audit row per symbol, changed or not (I13). Locks the symbols. One whose row somebody keeps locked holds
+    up no other: it is tried again for SWITCH_S.
+    Raises UnknownSymbol, with nothing changed, and SymbolsLocked, which says what was changed and what was not.
     """
+    toggles = _turn(symbols, enabled, actor, reason)
+    deadline = time.monotonic() + SWITCH_S
+    # One by one, each waits for its own row: it would never get one that is only busy while it waits for another's.
+    while (left := [one["symbol"] for one in toggles if one["after"] is None]) and time.monotonic() < deadline:
+        first = left[0]
+        toggles = [one for one in toggles if one["symbol"] != first] + _turn([first], enabled, actor, reason)
+    changed = sorted((one for one in toggles if one["after"] is not None), key=itemgetter("symbol"))
+    if left:
+        raise SymbolsLocked(enabled, changed, sorted(left))
+    return changed
+
+
+def _turn(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str) -> list[Toggle]:
+    """Those that could be turned in one commit; the others, whose rows are locked, have no `after`."""
 
     def command() -> list[Any]:
         crash_point("toggle.before")
-        changed = query.rows(
-            "SELECT symbol, before, after FROM exchange_set_quoting_v1(%s::text[], %s, %s, %s) ORDER BY symbol",
+        toggles = query.rows(
+            "SELECT symbol, before, after FROM exchange_set_quoting_v2(%s::text[], %s, %s, %s)",
             [None if symbols is None else list(symbols), enabled, actor, reason],
         )
         crash_point("toggle.after")
-        return changed
+        return toggles
 
     try:
         return retrying(command)
@@ -292,10 +319,11 @@ def advance_clock() -> int:
 
 
 def place_external_orders() -> int:
-    """Send the external orders of every step that the clock has reached and that lacks them; returns how many.
+    """Send the external orders of every step that the clock has reached and that lacks them; returns how many it tried.
 
     What a step brings follows from (seed, symbol, step) alone, under ids derived from them, and a step is noted as done
     only after all its orders committed. So running twice, at once or being killed half-way changes nothing (I15).
+    A symbol that somebody keeps locked holds up the steps, and no other symbol's row.
     """
     clock = selectors.clock()
     sent = 0
@@ -304,26 +332,62 @@ def place_external_orders() -> int:
     specs = selectors.specs()
     last = min(clock.step, clock.orders_step + STEPS_PER_CALL)
     for step in range(clock.orders_step + 1, last + 1):
-        for orders in _chunks(clock.seed, specs, step):
-            sent += len(orders)
-            for order, answer in zip(orders, submit_orders(orders), strict=True):
-                # A cancel may well come too late; an order that we made up ourselves is valid.
-                assert "cancel" in order or "error" not in answer, (order, answer)
+        held_up: list[str] = []
+        for chunk in _chunks(clock.seed, specs, step):
+            held_up += _send(chunk)
+            sent += sum(map(len, chunk.values()))
+        if held_up:
+            # The step is not done, so the next call sends all of it again.
+            logger.warning("orders_held_up", step=step, symbols=held_up, error="locked by somebody")
+            break
         crash_point("step.before")
         retrying(lambda step=step: query.value("SELECT exchange_orders_done_v1(%s)", [step]))  # type: ignore[misc]
         crash_point("step.after")
     return sent
 
 
-def _chunks(seed: int, specs: Iterable[SymbolSpec], step: int) -> Iterator[list[dict[str, Any]]]:
-    """A step's orders, at most ORDERS_PER_CALL at a time unless one symbol alone has more: a symbol's stay together."""
-    chunk: list[dict[str, Any]] = []
+def _send(chunk: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Send these orders, by symbol, in one commit: or in one for each symbol when that takes too long to lock them all.
+
+    Returns the symbols that somebody keeps locked, whose orders were not sent.
+    """
+    try:
+        _send_checked(list(chain.from_iterable(chunk.values())), STEP_LOCK_MS)
+    except OperationalError as error:
+        if sqlstate(error) != LOCKED:
+            raise
+    else:
+        return []
+    held_up = []
+    for symbol, orders in chunk.items():
+        try:
+            _send_checked(orders, BATCH_LOCK_MS)
+        except OperationalError as error:
+            if sqlstate(error) != LOCKED:
+                raise
+            held_up.append(symbol)
+    return held_up
+
+
+def _send_checked(orders: list[dict[str, Any]], lock_ms: int) -> None:
+    for order, answer in zip(orders, submit_orders(orders, lock_ms), strict=True):
+        # A cancel may well come too late; an order that we made up ourselves is valid.
+        assert "cancel" in order or "error" not in answer, (order, answer)
+
+
+def _chunks(seed: int, specs: Iterable[SymbolSpec], step: int) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """A step's orders by symbol, at most ORDERS_PER_CALL at a time unless one symbol alone has more."""
+    chunk: dict[str, list[dict[str, Any]]] = {}
+    count = 0
     for spec in specs:
         orders = [order.as_json() for order in external_orders(seed, spec, step)]
-        if chunk and len(chunk) + len(orders) > ORDERS_PER_CALL:
+        if not orders:
+            continue
+        if chunk and count + len(orders) > ORDERS_PER_CALL:
             yield chunk
-            chunk = []
-        chunk.extend(orders)
+            chunk, count = {}, 0
+        chunk[spec.name] = orders
+        count += len(orders)
     if chunk:
         yield chunk
 

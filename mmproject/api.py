@@ -1,7 +1,8 @@
 """The HTTP API under /api/v1/, its documentation at /api/docs, and how it says no.
 
 Every error is {"code", "detail"}: 400 malformed, 401 not signed in, 403 not permitted, 404 no such thing, 405 wrong
-method, 409 in conflict, 422 understood and refused, 503 the database is away. Input never makes a 5xx.
+method, 409 in conflict, 422 understood and refused, 503 the database is away or something in it is locked. Input never
+makes a 5xx.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ STATUS_OF_CODE = {
     "unknown_node": 404,
     "not_open": 409,
     "duplicate_client_order_id": 409,
+    "symbols_locked": 503,
 }
 
 
@@ -88,7 +90,8 @@ def _no_such_path(_request: HttpRequest) -> HttpResponse:
 
 def refused(status: int, code: str, detail: str) -> HttpResponse:
     """The answer that says no."""
-    return JsonResponse({"code": code, "detail": detail}, status=status)
+    retry = {"Retry-After": "1"} if status == 503 else {}
+    return JsonResponse({"code": code, "detail": detail}, status=status, headers=retry)
 
 
 api = Api(
@@ -160,9 +163,7 @@ def _data_error(request: HttpRequest, error: DataError) -> HttpResponse:
 @api.exception_handler(InterfaceError)
 def _unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
     logger.warning("database_unavailable", path=request.path, error=str(error).strip())
-    answer = refused(503, "unavailable", "the database cannot be reached or is too busy; try again")
-    answer.headers["Retry-After"] = "1"
-    return answer
+    return refused(503, "unavailable", "the database cannot be reached or is too busy; try again")
 
 
 @api.exception_handler(Exception)

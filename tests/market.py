@@ -198,7 +198,7 @@ class HandMarket:
 
     def switch(self, enabled: bool, *symbols: str, reason: str = "") -> None:
         self.gateway.execute(
-            "SELECT exchange_set_quoting_v1(%s::text[], %s, 'ada', %s)", [list(symbols) or None, enabled, reason]
+            "SELECT exchange_set_quoting_v2(%s::text[], %s, 'ada', %s)", [list(symbols) or None, enabled, reason]
         )
 
     def drain(self, node: str, draining: bool = True, reason: str = "") -> None:

@@ -66,7 +66,7 @@ REPLACE_UNLOCKED = (
 # Every order goes the general way, also one that the quote alone fills.
 NO_SHORT_CUT = ("exchange_submit_order_v2", "AND p_step IS NULL", "AND false")
 SUBMIT_UNLOCKED = ("exchange_match_order_v1", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
-TOGGLE_UNLOCKED = ("exchange_set_quoting_v1", "ORDER BY q.symbol FOR UPDATE", "ORDER BY q.symbol")
+TOGGLE_UNLOCKED = ("exchange_set_quoting_v2", "exchange_lock_quotes_v1(v_named, p_wait => true)", "v_named")
 
 
 def guarded(
@@ -352,7 +352,7 @@ def cancel(order_id: str) -> Command:
 
 
 def quoting(enabled: bool, *symbols: str) -> Command:
-    query = "SELECT array_agg(before) FROM exchange_set_quoting_v1(%s, %s, 'tester')"
+    query = "SELECT array_agg(before) FROM exchange_set_quoting_v2(%s, %s, 'tester')"
     return _value(query, list(symbols) or None, enabled)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -182,29 +183,45 @@ def _end_sessions(connection: psycopg.Connection[Any]) -> None:
     )
 
 
+QUOTED: Final = """
+    SELECT symbol, lot_size FROM exchange_quote
+     WHERE valid_until > clock_timestamp() AND ask_quantity >= lot_size ORDER BY symbol
+"""
+BLOCKED: Final = "SELECT 1 FROM pg_stat_activity WHERE usename = 'mm_console' AND %s = ANY (pg_blocking_pids(pid))"
+DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+def _waits_or_is_done(it: Occasion, holder: int, sent: Future[Any]) -> bool:
+    return sent.done() or bool(it.rows(BLOCKED, holder))
+
+
 def deadlock(it: Occasion) -> None:
-    """An operator's command is made to lose a deadlock: it is run again by itself, and answered."""
-    first, *_, last = sorted(row[0] for row in it.rows("SELECT name FROM exchange_symbol"))
-    http = it.arena.client()
-    http.timeout = httpx.Timeout(20)
-    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    before = it.rows(deadlocks)[0][0]
-    waits = (
-        "SELECT 1 FROM pg_stat_activity WHERE usename = 'mm_console' AND wait_event_type = 'Lock'"
-        " AND query LIKE '%%exchange_set_quoting%%'"
-    )
-    with ThreadPoolExecutor(1) as pool, http, it.arena.connect() as ours:
+    """A client's order is made to lose a deadlock: it is run again by itself, and answered.
+
+    We have the symbol's position and want its quote, the order the other way round.
+    """
+    quoted = it.rows(QUOTED)
+    it.cut_short, it.details["retried"] = True, False
+    if not quoted:
+        return
+    symbol, lot = it.dice.choice(quoted)
+    order = {
+        "client_order_id": f"deadlock{it.seed}-{time.time_ns()}", "symbol": symbol, "side": "buy", "type": "market",
+        "time_in_force": "IOC", "quantity": str(lot),
+    }  # fmt: skip
+    before = it.rows(DEADLOCKS)[0][0]
+    with ThreadPoolExecutor(1) as pool, it.arena.client() as http, it.arena.connect() as ours:
+        http.timeout = httpx.Timeout(20)
         ours.execute("SET deadlock_timeout = '20s'")  # so that it is the other one that finds out, and loses
         ours.execute("SET statement_timeout = '5s'")
         with suppress(psycopg.errors.QueryCanceled), ours.transaction():
-            ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [last])
-            toggle = pool.submit(it.toggle, http, None, True, "to lose a deadlock")
-            it.eventually(lambda: it.rows(waits) or toggle.done(), "the command waits for our lock", 3)
-            ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [first])
-        answer = toggle.result()
-        it.details["answer"] = answer.status_code if answer is not None else None
-    it.cut_short, it.details["retried"] = True, False
-    if it.details["answer"] == 200:
+            ours.execute("SELECT FROM ledger_position WHERE symbol = %s FOR UPDATE", [symbol])
+            sent = pool.submit(http.post, "/api/v1/orders", json=order)
+            it.eventually(partial(_waits_or_is_done, it, ours.info.backend_pid, sent), "an order waits for our lock", 3)
+            ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
+        with suppress(httpx.TransportError):
+            it.details["answer"] = sent.result().status_code
+    if it.details.get("answer") == 200:
         with suppress(Broken):  # a session reports what it counted with a delay
-            it.eventually(lambda: it.rows(deadlocks)[0][0] > before, "a deadlock was counted", 5)
+            it.eventually(lambda: it.rows(DEADLOCKS)[0][0] > before, "a deadlock was counted", 5)
             it.cut_short, it.details["retried"] = False, True

@@ -16,6 +16,7 @@ from mmproject.crashpoints import POINTS, arm, crashes
 
 CLOCK_OFF_S: Final = 1000.0  # two of the clocks to be shown are further off
 LOG_TAIL: Final = 8192  # bytes: several lines
+WANTED_S: Final = 5.0  # a symbol is quoted anew after 3 s (MM_QUOTE_REFRESH_MS) also when nothing happens to it
 CHURN_GROUPS: Final = 10
 CHURN_GROUP: Final = 5  # nodes in one process, which come and go together
 
@@ -34,17 +35,20 @@ def node_stop(it: Occasion) -> None:
 
 
 def node_stop_in_statement(it: Occasion) -> None:
-    """Stopped while a statement of its own waits for a row that we hold; the row is let go while it is stopped."""
+    """Stopped while a statement of its own waits for rows that we hold; they are let go while it is stopped."""
     assert it.node is not None
-    held = it.rows("SELECT symbol FROM authority_lease_in_force WHERE node = %s ORDER BY symbol LIMIT 1", it.node)
+    held = "SELECT symbol FROM authority_lease_in_force WHERE node = %s"
+    lock = f"SELECT FROM exchange_quote WHERE symbol IN ({held}) ORDER BY symbol FOR UPDATE"
     waits = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND %s = ANY (pg_blocking_pids(pid))"
     it.cut_short = True
     try:
+        with suppress(Broken):
+            it.eventually(lambda: it.rows(held, it.node), "it holds something", WANTED_S)
         with it.arena.connect() as connection, connection.transaction():
-            connection.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", held[0] if held else [""])
+            it.details["symbols"] = connection.execute(lock.encode(), [it.node]).rowcount
             with suppress(Broken):
                 us = connection.info.backend_pid
-                it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%", us), "a statement waits for us", 3)
+                it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%", us), "a statement waits for us", WANTED_S)
                 it.cut_short = not it.process.signal(signal.SIGSTOP)
                 it.hit_at = time.time()
         it.wait()

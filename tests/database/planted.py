@@ -262,6 +262,8 @@ FRESH = (
         "INSERT INTO authority_incarnation (id, node, ttl_ms, registered_at, expires_at, steady_since)"
         " VALUES (gen_random_uuid(), 'node-9', 1000, clock_timestamp() - interval '1 hour',"
         " clock_timestamp() + interval '1 hour', clock_timestamp() - interval '11 seconds')",
+        "SELECT pg_advisory_lock(journal_lock_v1('incarnation'), serial) FROM authority_incarnation"
+        " WHERE node = 'node-9'",
         "UPDATE authority_lease l SET incarnation = i.id, node = i.node, epoch = l.epoch + 1,"
         " granted_at = clock_timestamp() - interval '20 seconds'"
         " FROM authority_incarnation i WHERE i.node = 'node-9' AND l.symbol = 'ALFA'",
@@ -269,7 +271,7 @@ FRESH = (
     ),
 )  # fmt: skip
 
-OFF = "SELECT exchange_set_quoting_v1(ARRAY['ALFA'], false, 'ada', '')"
+OFF = "SELECT exchange_set_quoting_v2(ARRAY['ALFA'], false, 'ada', '')"
 SWITCH = (
     plant("I12", "nothing is quoted and nothing filled between the commits of off and on", OFF,
           "UPDATE exchange_quoteversion SET version = version WHERE withdrawn_reason IS NULL AND symbol = 'ALFA'"

@@ -108,7 +108,7 @@ class Exchange:
         return {symbol: (outcome, version, traded) for symbol, outcome, version, traded in rows}
 
     def set_quoting(self, symbol: str, enabled: bool) -> None:
-        self.gateway.execute("SELECT exchange_set_quoting_v1(%s, %s, 'test')", ([symbol], enabled))
+        self.gateway.execute("SELECT exchange_set_quoting_v2(%s, %s, 'test')", ([symbol], enabled))
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self.reader.execute(query, parameters).fetchall()

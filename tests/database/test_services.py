@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from authority import services as authority
 from authority.errors import UnknownNode
 from exchange import selectors, services, tasks
 from exchange.errors import InvalidParameters, MarketDiffers, OrderNotOpen, UnknownOrder, UnknownSymbol
 from exchange.orderflow import external_order_ids
-from mmproject import doorbell
+from mmproject import doorbell, query
 from mmproject.conf import conf
 from tests.racing import Mutation
 from tests.support import Database, eventually, scratch_database
@@ -57,7 +58,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     return answers
 
 
-def orders_placed(database: Database) -> list[tuple[str, ...]]:
+def orders_placed(database: Database) -> list[tuple[Any, ...]]:
     """Every order and all that became of it, without times."""
     return database.connect().execute(
         "SELECT client_order_id, symbol, side, price, quantity, step, status, filled_quantity"
@@ -149,12 +150,12 @@ def test_a_worker_killed_half_way_leaves_nothing_out_and_nothing_twice(
     steps = services.advance_clock()
     submit, calls = services.submit_orders, 0
 
-    def dies(orders: Any) -> Any:
+    def dies(orders: Any, lock_ms: int) -> Any:
         nonlocal calls
         calls += 1
         if calls > survives:
             raise Killed
-        return submit(orders)
+        return submit(orders, lock_ms)
 
     with monkeypatch.context() as patched:
         patched.setattr(services, "submit_orders", dies)
@@ -164,6 +165,42 @@ def test_a_worker_killed_half_way_leaves_nothing_out_and_nothing_twice(
 
     services.place_external_orders()
     assert [row[0] for row in orders_placed(worker)] == expected_ids(steps)
+
+
+@contextmanager
+def kept_locked(database: Database, symbol: str) -> Iterator[None]:
+    """Somebody has its quote row and does nothing with it."""
+    with database.connect() as holder, holder.transaction():
+        holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
+        yield
+
+
+def test_a_symbol_that_somebody_keeps_locked_holds_up_no_others_orders(worker: Database) -> None:
+    steps = services.advance_clock()
+    with kept_locked(worker, "DELTA"):
+        services.place_external_orders()
+        step = selectors.clock().orders_step + 1
+        assert step <= steps, "nothing is done that was not sent"
+        others = [order_id for order_id in expected_ids(step) if "DELTA" not in order_id]
+        assert [row[0] for row in orders_placed(worker) if row[5] == step] == [
+            order_id for order_id in others if order_id not in expected_ids(step - 1)
+        ], "the others' orders of that step are there"
+    services.place_external_orders()
+    assert [row[0] for row in orders_placed(worker)] == expected_ids(steps)
+    assert selectors.clock().orders_step == steps
+
+
+def test_a_batch_that_cannot_lock_all_its_symbols_lets_go_of_them_soon(worker: Database) -> None:
+    """Their quotes, and an operator who wants to stop them, wait for it."""
+    order = {"side": "buy", "type": "market", "time_in_force": "IOC", "price": None, "quantity": "1"}
+    orders = [{**order, "symbol": symbol, "client_order_id": symbol} for symbol in ("ALFA", "DELTA")]
+    with kept_locked(worker, "DELTA"), worker.django("console"):
+        query.value("SELECT set_config('lock_timeout', '20s', false)")  # the statement itself may take 15 s
+        with pytest.raises(OperationalError, match="lock timeout"):
+            services.submit_orders(orders)
+        assert query.value("SHOW lock_timeout") == "20s", "what comes after has its own time"
+        connection.close()
+    assert orders_placed(worker) == []
 
 
 def test_orders_do_not_depend_on_how_they_were_sent(
@@ -360,7 +397,7 @@ def test_a_command_that_loses_twice_is_done_once_and_as_a_whole_by_its_third_try
     admin.execute("CREATE SEQUENCE tries")
     admin.execute("GRANT USAGE ON SEQUENCE tries TO mm_exchange")
     loses = "BEGIN\n    IF nextval('tries') < 3 THEN RAISE deadlock_detected; END IF;\n"
-    Mutation("it loses twice", (("exchange_set_quoting_v1", "BEGIN\n", loses),), "").apply(admin)
+    Mutation("it loses twice", (("exchange_set_quoting_v2", "BEGIN\n", loses),), "").apply(admin)
     with worker.django("console"):
         changed = services.set_quoting(["ALFA", "BRAVO"], False, "ada")
 

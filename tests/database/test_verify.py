@@ -103,6 +103,17 @@ def test_a_node_that_had_stopped_a_moment_ago_is_not_blamed_for_its_old_quotes(m
     assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
 
 
+def test_a_node_that_has_lost_its_session_is_not_blamed_for_its_old_quotes(market: Database) -> None:
+    """It can't quote, and is about to be ended."""
+    (stale,) = FRESH
+    commit(market, stale.statements)
+    market.connect().execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
+
+
 def test_a_constraint_or_trigger_that_is_gone_is_missed(market: Database) -> None:
     commit(market, tuple(dict.fromkeys(statement for plant in STRUCTURE for statement in plant.statements)))
     report = verify(market.connect("console"))

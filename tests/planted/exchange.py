@@ -8,6 +8,7 @@ ORDERS = "tests/database/test_races_orders.py::"
 SWITCH = "tests/database/test_races_switch.py::"
 RULES = "tests/database/test_exchange.py::"
 SERVICES_TESTS = "tests/database/test_services.py::"
+API_ORDERS = "tests/web/test_api_orders.py::"
 HOLDS = "[holds]"
 
 SUBMIT = "exchange/sql/exchange_submit_order_v2.sql"
@@ -16,9 +17,9 @@ MATCH_QUOTE = "exchange/sql/exchange_match_quote_v2.sql"
 BATCH = "exchange/sql/exchange_submit_orders_v3.sql"
 REPLACE = "exchange/sql/exchange_replace_quotes_v3.sql"
 PLACE = "exchange/sql/exchange_place_order_v2.sql"
-PLACE_MANY = "exchange/sql/exchange_place_orders_v1.sql"
+PLACE_MANY = "exchange/sql/exchange_place_orders_v2.sql"
 CANCEL = "exchange/sql/exchange_cancel_order_v2.sql"
-SET_QUOTING = "exchange/sql/exchange_set_quoting_v1.sql"
+SET_QUOTING = "exchange/sql/exchange_set_quoting_v2.sql"
 CLOCK = "exchange/sql/exchange_advance_clock_v1.sql"
 RECORD = "ledger/sql/ledger_record_fill_v2.sql"
 RECORD_MANY = "ledger/sql/ledger_record_fills_v1.sql"
@@ -289,7 +290,7 @@ KILL_SWITCH = (
     bug(
         "switch: without the lock",
         SET_QUOTING,
-        ("ORDER BY q.symbol FOR UPDATE) l;", "ORDER BY q.symbol) l;"),
+        ("exchange_lock_quotes_v1(v_named, p_wait => true)", "v_named"),
         world="A quote in flight outlives the switch that was to end it.",
         caught_by=f"{SWITCH}test_quoting_off_waits_for_the_order_in_flight_and_comes_after_its_fill{HOLDS}",
         shows="filled after the kill",
@@ -314,13 +315,33 @@ KILL_SWITCH = (
         "switch: audited only when it changes something",
         SET_QUOTING,
         (
-            "FROM unnest(v_symbols, v_before) AS i (symbol, before);\n    INSERT INTO journal_activity",
-            "FROM unnest(v_symbols, v_before) AS i (symbol, before) WHERE i.before <> p_enabled;\n"
+            "FROM unnest(v_locked, v_before) AS i (symbol, before);\n    INSERT INTO journal_activity",
+            "FROM unnest(v_locked, v_before) AS i (symbol, before) WHERE i.before <> p_enabled;\n"
             "    INSERT INTO journal_activity",
         ),
         world="Nobody can tell who pressed the switch in vain, and when.",
         caught_by=f"{RULES}test_each_throw_of_the_switch_is_audited_also_one_that_changes_nothing",
         shows="quoting_off",
+    ),
+    bug(
+        "switch: waits for what is locked with all others",
+        SET_QUOTING,
+        (
+            "v_locked := exchange_lock_quotes_v1(v_named, p_wait => true);",
+            "PERFORM 1 FROM exchange_quote q WHERE q.symbol = ANY (v_named) ORDER BY q.symbol FOR UPDATE;\n"
+            "    v_locked := v_named;",
+        ),
+        world="One row that somebody keeps locked, and the operator can stop nothing.",
+        caught_by=f"{API_ORDERS}test_the_kill_switch_stops_all_but_what_somebody_keeps_locked_and_names_it",
+        shows="symbols_locked",
+    ),
+    bug(
+        "switch: does not come back",
+        SERVICES,
+        ("is None]) and time.monotonic() < deadline:", "is None]) and time.monotonic() > deadline:"),
+        world="A symbol that was only busy, while another was locked, stays on.",
+        caught_by=f"{API_ORDERS}test_the_kill_switch_comes_back_for_what_was_locked",
+        shows="assert not True",
     ),
     bug(
         "limit: lowered below the live quote",
@@ -404,6 +425,30 @@ STEPS = (
         world="A task that runs again in another process brings other orders for the same step.",
         caught_by="tests/unit/test_determinism.py::test_another_hash_seed_gives_the_same_market[0]",
         shows="b0bc2a852b54ec578d002a4ed67e26db",
+    ),
+    bug(
+        "steps: waits for what is locked with all others",
+        PLACE_MANY,
+        ("    v_unused := pg_catalog.set_config('lock_timeout', p_lock_ms::text, true);\n", ""),
+        world="One row that somebody keeps locked, and nothing is quoted for as long as the worker waits for it.",
+        caught_by=f"{SERVICES_TESTS}test_a_batch_that_cannot_lock_all_its_symbols_lets_go_of_them_soon",
+        shows="due to statement timeout",
+    ),
+    bug(
+        "steps: one locked symbol holds up all orders",
+        SERVICES,
+        ("        if sqlstate(error) != LOCKED:\n            raise\n    else:", "        raise\n    else:"),
+        world="One row that somebody keeps locked, and no symbol has customers any more.",
+        caught_by=f"{SERVICES_TESTS}test_a_symbol_that_somebody_keeps_locked_holds_up_no_others_orders",
+        shows="lock timeout",
+    ),
+    bug(
+        "steps: done without the orders of a locked symbol",
+        SERVICES,
+        ("            held_up.append(symbol)\n", ""),
+        world="Its customers' orders of those steps never come, and nobody can tell.",
+        caught_by=f"{SERVICES_TESTS}test_a_symbol_that_somebody_keeps_locked_holds_up_no_others_orders",
+        shows="nothing is done that was not sent",
     ),
     bug(
         "steps: a failed task blocks all later ones",

@@ -73,7 +73,7 @@ def test_new_parameters_are_followed(market: Market) -> None:
 
 
 def test_quoting_turned_off_and_on_again_is_quoted_again(market: Market) -> None:
-    switch = "SELECT count(*) FROM exchange_set_quoting_v1(ARRAY['S0001'], %s, 'tester')"
+    switch = "SELECT count(*) FROM exchange_set_quoting_v2(ARRAY['S0001'], %s, 'tester')"
     market.value(switch, False)
     assert market.rows(QUOTE) == [(2, None, None, None, None)]
     market.advance("1")

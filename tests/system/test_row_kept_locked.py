@@ -1,4 +1,7 @@
-"""A whole system in which somebody keeps one symbol's row locked and does nothing with it, and a node is killed."""
+"""A whole system in which somebody keeps one symbol's row locked and does nothing with it, and a node is killed.
+
+It is the last symbol: whoever wants several and waits for it has all others.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def test_one_locked_row_and_a_lost_node_cost_one_symbol_only() -> None:
 
         loads = "SELECT count(*) FROM authority_lease_in_force GROUP BY node"
         eventually(lambda: rows(loads) == [(4,), (4,)], BACK_S, "two nodes hold four symbols each")
-        symbol, node = rows("SELECT symbol, node FROM authority_lease_in_force ORDER BY symbol LIMIT 1")[0]
+        symbol, node = rows("SELECT symbol, node FROM authority_lease_in_force ORDER BY symbol DESC LIMIT 1")[0]
         with holder.transaction():
             holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
             began = time.monotonic()

@@ -168,6 +168,20 @@ def test_quoting_off_withdraws_and_on_brings_back_and_both_are_audited(market: S
     ]
 
 
+def test_quoting_off_for_all_names_what_somebody_keeps_locked(market: System) -> None:
+    with market.connect() as holder, holder.transaction():
+        holder.execute("SELECT FROM exchange_quote WHERE symbol = 'CHARLIE' FOR UPDATE")
+        off = market.manage("quoting", "off", "--all", "--json")
+        assert {row["symbol"] for row in status(market)["quotes"]} <= {"CHARLIE"}
+    assert (off.returncode, off.stderr.count("\n")) == (1, 1)
+    assert f"off for {SYMBOLS - 1} of {SYMBOLS} symbols" in off.stderr
+    told = json.loads(off.stdout)
+    assert [toggle["symbol"] for toggle in told["symbols"]] == ["ALFA", "BRAVO", "DELTA"]
+    assert told["locked"] == ["CHARLIE"]
+    assert document(market.manage("quoting", "on", "--all", "--json"))["locked"] == []
+    eventually(lambda: len(status(market)["quotes"]) == SYMBOLS, 20, "quoted again")
+
+
 def test_drain_waits_until_the_symbols_have_moved_and_undrain_until_they_are_back(market: System) -> None:
     drained = document(market.manage("drain", "node-2", "--wait", "--reason", "upgrade", "--json"))
     assert (drained["node"], drained["before"], drained["after"]) == ("node-2", False, True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -298,6 +301,54 @@ def test_the_kill_switch_for_all_names_every_symbol(market: HandMarket, api: Api
     assert answer.json["next"] is None
     assert api.get("quotes").items == []
     assert market.one("SELECT count(*) FROM journal_audit WHERE actor = 'desk' AND action = 'quoting_off'") == 3
+
+
+@contextmanager
+def kept_locked(market: HandMarket, symbol: str) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody has its row and does nothing with it. Ends, if not before, with the block."""
+    with market.database.connect("admin") as holder:
+        holder.autocommit = False
+        holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
+        yield holder
+        holder.rollback()
+
+
+def test_the_kill_switch_stops_all_but_what_somebody_keeps_locked_and_names_it(
+    market: HandMarket, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "SWITCH_S", 0.5)
+    with kept_locked(market, "BRAVO"):
+        answer = api.post("quoting", {"enabled": False, "reason": "news"})
+        assert (answer.status, answer.json["code"]) == (503, "symbols_locked")
+        assert "off for 2 of 3 symbols" in answer.json["detail"]
+        assert "(BRAVO)" in answer.json["detail"]
+        assert answer.headers["Retry-After"] == "1"
+        assert [quote["symbol"] for quote in api.get("quotes").items] == ["BRAVO"]
+        alone = api.post("symbols/BRAVO/quoting", {"enabled": False})
+        assert (alone.status, alone.json["code"]) == (503, "symbols_locked")
+    audited = "SELECT target, before, after FROM journal_audit ORDER BY target"
+    assert market.rows(audited) == [("ALFA", True, False), ("CHARLIE", True, False)], "of what was done, and no more"
+    assert [item["before"] for item in api.post("quoting", {"enabled": False}).items] == [False, True, False]
+    assert api.get("quotes").items == []
+
+
+def test_the_kill_switch_comes_back_for_what_was_locked(market: HandMarket, api: ApiClient) -> None:
+    def stop_all() -> Answer:
+        try:
+            return api.post("quoting", {"enabled": False})
+        finally:
+            connection.close()  # this thread's own
+
+    with kept_locked(market, "ALFA") as holder, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(stop_all)
+        off = "SELECT count(*) FROM exchange_quote WHERE NOT quoting_enabled"
+        eventually(lambda: market.one(off) == 2, 10, "the others don't wait for it")
+        assert not answer.done()
+        holder.rollback()
+        items = answer.result(10).items
+    assert [(item["symbol"], item["before"], item["after"]) for item in items] == [
+        ("ALFA", True, False), ("BRAVO", True, False), ("CHARLIE", True, False),
+    ]  # fmt: skip
 
 
 def test_a_node_is_drained_by_default_and_undrained_when_told(market: HandMarket, api: ApiClient) -> None:

@@ -15,6 +15,7 @@ from django.test import Client
 
 from accounts.permissions import ADMIN, OPERATOR, VIEWER
 from console.words import GROUPS, sentence
+from exchange import services
 from mmproject.conf import ROOT
 from tests.market import HandMarket, busy_market
 from tests.support import Database
@@ -233,6 +234,19 @@ def test_stopping_all_withdraws_every_quote_and_is_audited_per_symbol(market: Ha
     assert [(actor, action, target) for actor, action, target, *_ in audits(market)] == [
         ("ola", "quoting_off", symbol) for symbol in market.symbols
     ]
+
+
+def test_what_could_not_be_stopped_is_said(
+    market: HandMarket, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "SWITCH_S", 0.1)
+    with market.database.connect("admin") as holder, holder.transaction():
+        holder.execute("SELECT FROM exchange_quote WHERE symbol = 'BRAVO' FOR UPDATE")
+        answer = operator.post("/quoting/", {"enabled": "false"}, headers={"accept": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "symbols_locked")
+    assert "off for 2 of 3 symbols" in answer.json()["detail"]
+    assert "(BRAVO)" in answer.json()["detail"]
+    assert [target for _, _, target, *_ in audits(market)] == ["ALFA", "CHARLIE"]
 
 
 def test_draining_is_audited(market: HandMarket, operator: Client) -> None:

@@ -188,7 +188,7 @@ async def test_a_reader_that_resumes_misses_nothing_that_a_slow_transaction_held
     slow = market.database.connect("console")
     slow.execute("BEGIN")
     slow.execute(
-        "SELECT exchange_set_quoting_v1(ARRAY['ALFA'], false, 'ada', 'slow')"
+        "SELECT exchange_set_quoting_v2(ARRAY['ALFA'], false, 'ada', 'slow')"
     )  # the lower number, not committed
 
     market.switch(False, "BRAVO", reason="quick")
@@ -216,7 +216,7 @@ async def test_a_reader_that_stays_sees_the_same(stream: Opener, market: HandMar
     cursor = (await client.begin())["cursor"]
     slow = market.database.connect("console")
     slow.execute("BEGIN")
-    slow.execute("SELECT exchange_set_quoting_v1(ARRAY['ALFA'], false, 'ada', 'slow')")
+    slow.execute("SELECT exchange_set_quoting_v2(ARRAY['ALFA'], false, 'ada', 'slow')")
     market.switch(False, "BRAVO")
     seen = entries(await client.until(lambda message: enabled(message).get("BRAVO") is False))
     market.switch(False, "CHARLIE")

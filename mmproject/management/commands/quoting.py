@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from exchange.services import set_quoting
+from exchange.errors import SymbolsLocked
+from exchange.services import Toggle, set_quoting
 from mmproject.cli import Command as BaseCommand
 from mmproject.cli import actor, add_json_option
 from mmproject.errors import UsageError
@@ -16,7 +18,8 @@ class Command(BaseCommand):
     help = "The kill switch: turn quoting on or off for some symbols or for all."
     epilog = (
         "Off withdraws the live quotes in the same commit: no fill can follow it.\n"
-        "Each symbol named leaves an audit row with who, when, before and after.\n\n"
+        "Each symbol named leaves an audit row with who, when, before and after.\n"
+        "One whose row somebody keeps locked is named, with exit 1; the others are turned all the same.\n\n"
         "examples:\n"
         '  manage.py quoting off ALFA BRAVO --reason "feed looks wrong"\n'
         "  manage.py quoting on --all"
@@ -37,10 +40,17 @@ class Command(BaseCommand):
             raise UsageError("name at least one symbol, or say --all")
         enabled = options["state"] == "on"
         who, reason = actor(), options["reason"]
-        toggles = set_quoting(None if everything else symbols, enabled, who, reason)
+        failed: SymbolsLocked | None = None
+        try:
+            toggles: Sequence[Toggle] = set_quoting(None if everything else symbols, enabled, who, reason)
+        except SymbolsLocked as error:
+            failed, toggles = error, error.changed
         if options["json"]:
-            self.emit({"enabled": enabled, "actor": who, "reason": reason, "symbols": toggles})
-            return
-        for toggle in toggles:
-            already = " (as before)" if toggle["before"] == toggle["after"] else ""
-            self.stdout.write(f"{toggle['symbol']}: quoting {options['state']}{already}")
+            left = list(failed.left) if failed else []
+            self.emit({"enabled": enabled, "actor": who, "reason": reason, "symbols": toggles, "locked": left})
+        else:
+            for toggle in toggles:
+                already = " (as before)" if toggle["before"] == toggle["after"] else ""
+                self.stdout.write(f"{toggle['symbol']}: quoting {options['state']}{already}")
+        if failed:
+            raise failed
