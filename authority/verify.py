@@ -208,9 +208,9 @@ _FRESH = (
                               ORDER BY n.version DESC LIMIT 1) AS v ON true
          WHERE q.quoting_enabled AND i.ended_at IS NULL AND i.expires_at > %(at)s
            -- Who has not renewed for half its TTL, now or in the last 10 s, is not healthy: stopped, cut off, starved.
-           -- Nor is who has lost its session: it is about to be ended (I14).
+           -- Nor is who has lost its session: it can't quote, and expires unless it is ended before.
            AND i.expires_at - %(at)s > i.ttl_ms * interval '0.5 milliseconds'
-           AND authority_session_alive_v1(i.serial)
+           AND i.serial = ANY (%(sessions)s)
            AND l.granted_at <= %(at)s - {FRESH_AFTER} AND i.steady_since <= %(at)s - {FRESH_AFTER}
            AND NOT EXISTS (SELECT FROM journal_audit a
                             WHERE a.target = q.symbol AND a.action IN ('quoting_on', 'quoting_off')

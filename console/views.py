@@ -54,7 +54,7 @@ def symbol_quoting(request: HttpRequest, symbol: str) -> HttpResponse:
 
 @acts(TOGGLE_QUOTING)
 def all_quoting(request: HttpRequest) -> HttpResponse:
-    """The same for all symbols, in one commit unless somebody keeps a row locked."""
+    """The same for all symbols, in one commit."""
     return _quoting(request, None)
 
 

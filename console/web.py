@@ -98,7 +98,8 @@ def user_of(request: HttpRequest) -> Any:
 
 
 def refusal(code: str, detail: str, status: int) -> JsonResponse:
-    return JsonResponse({"code": code, "detail": detail}, status=status)
+    again = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return JsonResponse({"code": code, "detail": detail}, status=status, headers=again)
 
 
 def done(request: HttpRequest, changed: list[Any]) -> HttpResponse:

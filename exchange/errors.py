@@ -39,10 +39,12 @@ class SymbolsLocked(UserError):
     code = "symbols_locked"
 
     def __init__(self, enabled: bool, changed: Sequence[Any], left: Sequence[str]) -> None:
+        state = "on" if enabled else "off"
+        done = f"is {state} for {len(changed)} of {len(changed) + len(left)} symbols, but " if changed else ""
         named = ", ".join(left[:LEFT_NAMED_MAX]) + (" ..." if len(left) > LEFT_NAMED_MAX else "")
         super().__init__(
-            f"quoting was turned {'on' if enabled else 'off'} for {len(changed)} of {len(changed) + len(left)} symbols;"
-            f" somebody keeps the others locked ({named}): try again, or see the runbook for who it is"
+            f"quoting {done}could not be turned {state} for {named}, locked by somebody else for seconds:"
+            " try again, and see the runbook for who it is"
         )
         self.changed = changed
         self.left = left

@@ -7,11 +7,9 @@ have committed.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
-from operator import itemgetter
 from typing import Any, NotRequired, TypedDict
 
 import structlog
@@ -39,11 +37,10 @@ from mmproject.crashpoints import crash_point
 from mmproject.db import retrying, sqlstate
 
 ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
-BATCH_LOCK_MS = 700  # that a batch waits for each lock, and its other symbols with it: longer than any order keeps one
-STEP_LOCK_MS = 100  # ... the external orders', which are then sent symbol by symbol
+BATCH_LOCK_MS = 700  # that a batch waits for each lock, and its other symbols with it
+STEP_LOCK_MS = 100  # ... the external orders', which then leave out what somebody keeps locked
 STEPS_PER_CALL = 100  # that one place_external_orders() makes up for; the next call goes on
 KEEP_STEPS_PER_CALL = 50  # after a long outage the next call goes on
-SWITCH_S = 3.0  # that the kill switch tries to get a row which somebody keeps locked; a person waits for it
 ADVANCES_PER_CALL = 5  # the clock is never more than one tick behind, so two would do; simulate's never waits
 
 logger = structlog.get_logger(__name__)
@@ -206,24 +203,10 @@ def cancel_order(client_order_id: str) -> OrderAnswer:
 def set_quoting(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str = "") -> list[Toggle]:
     """The kill switch, for these symbols or for all (None). Off withdraws their quotes in the same commit (I12).
 
-    Leaves an audit row per symbol, changed or not (I13). Locks the symbols. One whose row somebody keeps locked holds
-    up no other: it is tried again for SWITCH_S.
-    Raises UnknownSymbol, with nothing changed, and SymbolsLocked, which says what was changed and what was not.
+    Leaves an audit row per symbol, changed or not (I13). Locks the symbols; one whose row somebody keeps locked keeps
+    no other from being turned. Raises UnknownSymbol, with nothing changed, and SymbolsLocked, which says what was
+    changed and what was not.
     """
-    toggles = _turn(symbols, enabled, actor, reason)
-    deadline = time.monotonic() + SWITCH_S
-    # One by one, each waits for its own row: it would never get one that is only busy while it waits for another's.
-    while (left := [one["symbol"] for one in toggles if one["after"] is None]) and time.monotonic() < deadline:
-        first = left[0]
-        toggles = [one for one in toggles if one["symbol"] != first] + _turn([first], enabled, actor, reason)
-    changed = sorted((one for one in toggles if one["after"] is not None), key=itemgetter("symbol"))
-    if left:
-        raise SymbolsLocked(enabled, changed, sorted(left))
-    return changed
-
-
-def _turn(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str) -> list[Toggle]:
-    """Those that could be turned in one commit; the others, whose rows are locked, have no `after`."""
 
     def command() -> list[Any]:
         crash_point("toggle.before")
@@ -235,11 +218,17 @@ def _turn(symbols: Sequence[str] | None, enabled: bool, actor: str, reason: str)
         return toggles
 
     try:
-        return retrying(command)
+        toggles = retrying(command)
     except DatabaseError as error:
         if sqlstate(error) == UNKNOWN:
             raise UnknownSymbol(_message(error)) from None
         raise
+    changed = [toggle for toggle in toggles if toggle["after"] is not None]
+    left = [toggle["symbol"] for toggle in toggles if toggle["after"] is None]
+    if left:
+        logger.warning("symbols_locked", actor=actor, enabled=enabled, reason=reason, symbols=left)
+        raise SymbolsLocked(enabled, changed, left)
+    return changed
 
 
 def set_parameters(symbol: str, parameters: dict[str, Any], actor: str, reason: str = "") -> dict[str, Any]:
@@ -318,58 +307,53 @@ def advance_clock() -> int:
     return selectors.clock().step
 
 
-def place_external_orders() -> int:
-    """Send the external orders of every step that the clock has reached and that lacks them; returns how many it tried.
+def place_external_orders() -> None:
+    """Send the external orders of every step that the clock has reached and that lacks them.
 
     What a step brings follows from (seed, symbol, step) alone, under ids derived from them, and a step is noted as done
     only after all its orders committed. So running twice, at once or being killed half-way changes nothing (I15).
-    A symbol that somebody keeps locked holds up the steps, and no other symbol's row.
+    A symbol that somebody keeps locked holds up the steps after this one, and no other symbol's quotes.
     """
     clock = selectors.clock()
-    sent = 0
     if clock.orders_step >= clock.step:
-        return sent
+        return
     specs = selectors.specs()
     last = min(clock.step, clock.orders_step + STEPS_PER_CALL)
     for step in range(clock.orders_step + 1, last + 1):
         held_up: list[str] = []
         for chunk in _chunks(clock.seed, specs, step):
             held_up += _send(chunk)
-            sent += sum(map(len, chunk.values()))
         if held_up:
             # The step is not done, so the next call sends all of it again.
             logger.warning("orders_held_up", step=step, symbols=held_up, error="locked by somebody")
-            break
+            return
         crash_point("step.before")
         retrying(lambda step=step: query.value("SELECT exchange_orders_done_v1(%s)", [step]))  # type: ignore[misc]
         crash_point("step.after")
-    return sent
 
 
 def _send(chunk: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Send these orders, by symbol, in one commit: or in one for each symbol when that takes too long to lock them all.
-
-    Returns the symbols that somebody keeps locked, whose orders were not sent.
-    """
+    """Send these orders, by symbol, in one commit. Returns the symbols left out: somebody keeps them locked."""
     try:
-        _send_checked(list(chain.from_iterable(chunk.values())), STEP_LOCK_MS)
+        _send_checked(chunk.values(), STEP_LOCK_MS)
     except OperationalError as error:
         if sqlstate(error) != LOCKED:
             raise
     else:
         return []
-    held_up = []
-    for symbol, orders in chunk.items():
-        try:
-            _send_checked(orders, BATCH_LOCK_MS)
-        except OperationalError as error:
-            if sqlstate(error) != LOCKED:
-                raise
-            held_up.append(symbol)
-    return held_up
+    # Locked for this statement only: it tells which can be had within a reasonable time.
+    free = set(query.value("SELECT exchange_lock_quotes_v1(%s::text[], true)", [list(chunk)]))
+    try:
+        _send_checked([orders for symbol, orders in chunk.items() if symbol in free], BATCH_LOCK_MS)
+    except OperationalError as error:
+        if sqlstate(error) != LOCKED:
+            raise
+        return list(chunk)
+    return [symbol for symbol in chunk if symbol not in free]
 
 
-def _send_checked(orders: list[dict[str, Any]], lock_ms: int) -> None:
+def _send_checked(orders_by_symbol: Iterable[list[dict[str, Any]]], lock_ms: int) -> None:
+    orders = list(chain.from_iterable(orders_by_symbol))
     for order, answer in zip(orders, submit_orders(orders, lock_ms), strict=True):
         # A cancel may well come too late; an order that we made up ourselves is valid.
         assert "cancel" in order or "error" not in answer, (order, answer)

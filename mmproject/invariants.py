@@ -91,19 +91,23 @@ class _Timestamp(Loader):
 
 @dataclass(slots=True)
 class Snapshot:
-    """The one snapshot that every check of a run reads. `at` is when it was taken, by the database's clock."""
+    """The one snapshot that every check of a run reads. `at` is when it was taken, by the database's clock.
+
+    `sessions` are the serials of the incarnations whose session lived then: no table has them.
+    """
 
     connection: psycopg.Connection[Any]
     at: datetime
+    sessions: list[int]
     acknowledged: Path | None = None  # what a client wrote down, for I10
     progress: Callable[[str], None] = lambda _text: None
     counted: dict[str, int] = field(default_factory=dict)
 
     def rows(self, query: str, **parameters: Any) -> list[Row]:
-        """All rows of a query. `%(at)s` is the snapshot's time."""
+        """All rows of a query. `%(at)s` is the snapshot's time, `%(sessions)s` the serials that had a session then."""
         with self.connection.cursor(row_factory=dict_row) as cursor:
             cursor.adapters.register_loader("timestamptz", _Timestamp)
-            return cursor.execute(query.encode(), {"at": self.at, **parameters}).fetchall()
+            return cursor.execute(query.encode(), {"at": self.at, "sessions": self.sessions, **parameters}).fetchall()
 
     def value(self, query: str) -> Any:
         """The first column of a query's only row."""

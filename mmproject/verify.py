@@ -38,6 +38,13 @@ _LIMITS: Final = {
 # Taken before the snapshot: a dropped table is gone for every snapshot, and what was noted of the drop only for later
 # ones. So either both have happened, or the drop waits until we are through.
 _NOTHING_IS_DROPPED: Final = "LOCK TABLE ONLY exchange_quoteversion IN ACCESS SHARE MODE"
+# With the sessions that live: they hold (class, serial) advisory locks, and those of other classes have no serial.
+_MOMENT: Final = """
+    SELECT statement_timestamp(), pg_current_snapshot()::text,
+           ARRAY (SELECT objid::bigint FROM pg_locks
+                   WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND objsubid = 2 AND objid <> 0
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
 _LIMITS_SINCE_17: Final = {"transaction_timeout": "0"}
 
 
@@ -153,9 +160,9 @@ def verify(
                 connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
             connection.execute(_NOTHING_IS_DROPPED)
             # The clock is read as the snapshot's first statement begins: a moment later than this is never judged.
-            row = connection.execute("SELECT statement_timestamp(), pg_current_snapshot()::text").fetchone()
+            row = connection.execute(_MOMENT).fetchone()
             assert row is not None
-            snapshot = Snapshot(connection, row[0], acknowledged, progress)
+            snapshot = Snapshot(connection, row[0], row[2], acknowledged, progress)
             verdicts = tuple(_judge(snapshot, invariant) for invariant in invariants)
     finally:
         connection.isolation_level = None

@@ -26,7 +26,7 @@ from tests.support import Connection, Database, eventually
 
 DAY_MS = 86_400_000  # leases and quotes that outlive every test, unless a test says otherwise
 DEADLINE_S = 20  # for a step of a race on a machine that runs other tests too
-BOUNDED = ("exchange_lock_quotes_v1", "authority_lock_leases_v1", "authority_sweep_v3")
+BOUNDED = ("exchange_set_quoting_v2", "exchange_lock_quotes_v1", "authority_lock_leases_v1", "authority_sweep_v3")
 
 Command = Callable[[Connection], Any]
 
@@ -66,7 +66,7 @@ REPLACE_UNLOCKED = (
 # Every order goes the general way, also one that the quote alone fills.
 NO_SHORT_CUT = ("exchange_submit_order_v2", "AND p_step IS NULL", "AND false")
 SUBMIT_UNLOCKED = ("exchange_match_order_v1", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
-TOGGLE_UNLOCKED = ("exchange_set_quoting_v2", "exchange_lock_quotes_v1(v_named, p_wait => true)", "v_named")
+TOGGLE_UNLOCKED = ("exchange_set_quoting_v2", "ORDER BY q.symbol FOR UPDATE) l", "ORDER BY q.symbol) l")
 
 
 def guarded(
@@ -136,6 +136,7 @@ class Stage:
         for function in BOUNDED:
             patient = sql.SQL("ALTER FUNCTION {} SET lock_timeout = '20s'").format(sql.Identifier(function))
             self.admin.execute(patient)
+        Mutation("patient", (("exchange_set_quoting_v2", "'4s'", "'20s'"),), "").apply(self.admin)
 
     def one(self, query: str, *parameters: object) -> Any:
         """The first column of the first row, read with the admin's connection."""

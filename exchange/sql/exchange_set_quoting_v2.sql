@@ -1,19 +1,25 @@
--- The kill switch: turns quoting on or off for these symbols, or for all (null).
+-- The kill switch: turns quoting on or off for these symbols, or for all (null), in one commit.
 --
--- Locks: the quote rows, in symbol order. One that somebody keeps locked is left as it is, and answered without before and
--- after, so that it keeps no other symbol from being stopped (exchange_lock_quotes_v1). Turning off withdraws the live quotes
--- in the same commit, so that no fill can follow it. Every symbol that was locked leaves an audit row, changed or not.
--- Rings mm_market.
--- Returns symbol, before, after. Raises MM404 for an unknown symbol, and then nothing changes. Keeps I12 and I13.
+-- A symbol whose row somebody keeps locked keeps no other from being stopped: it is left as it is, and answered without before
+-- and after. A single one is waited for up to 4 s; of several each up to 700 ms, and once 3 s are over those are turned that
+-- are free just then.
+--
+-- Locks: the quote rows, in symbol order. Turning off withdraws the live quotes in the same commit, so that no fill can
+-- follow it. Every symbol that was locked leaves an audit row, changed or not. Rings mm_market.
+-- Returns symbol, before, after, in symbol order. Raises MM404 for an unknown symbol, and then nothing changes.
+-- Keeps I12 and I13.
 CREATE FUNCTION exchange_set_quoting_v2(p_symbols text[], p_enabled boolean, p_actor text, p_reason text DEFAULT '')
 RETURNS TABLE (symbol text, before boolean, after boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '700ms'
 AS $$
 #variable_conflict use_column
 DECLARE
     v_named text[];
     v_locked text[];
     v_before boolean[];
+    v_symbol text;
+    v_was boolean;
+    v_until timestamptz := clock_timestamp() + interval '3 seconds';
     v_unknown text;
     v_action text := CASE WHEN p_enabled THEN 'quoting_on' ELSE 'quoting_off' END;
 BEGIN
@@ -21,10 +27,35 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'unknown symbol %', v_unknown USING ERRCODE = 'MM404';
     END IF;
-    SELECT array_agg(q.symbol) INTO v_named FROM exchange_quote q WHERE p_symbols IS NULL OR q.symbol = ANY (p_symbols);
-    v_locked := exchange_lock_quotes_v1(v_named, p_wait => true);
-    SELECT array_agg(q.symbol), array_agg(q.quoting_enabled) INTO v_locked, v_before
-      FROM exchange_quote q WHERE q.symbol = ANY (v_locked);
+    SELECT array_agg(q.symbol ORDER BY q.symbol) INTO v_named
+      FROM exchange_quote q WHERE p_symbols IS NULL OR q.symbol = ANY (p_symbols);
+    IF cardinality(v_named) = 1 THEN
+        PERFORM set_config('lock_timeout', '4s', true);  -- until the function's end, as it has a setting of its own
+    END IF;
+    BEGIN
+        SELECT array_agg(l.symbol), array_agg(l.quoting_enabled) INTO v_locked, v_before
+          FROM (SELECT q.symbol, q.quoting_enabled FROM exchange_quote q
+                 WHERE q.symbol = ANY (v_named) ORDER BY q.symbol FOR UPDATE) l;
+    EXCEPTION WHEN lock_not_available THEN
+        -- One by one. Those that had been locked are free again, and others may have been waiting for them.
+        v_locked := '{}';
+        v_before := '{}';
+        FOREACH v_symbol IN ARRAY v_named LOOP
+            BEGIN
+                IF clock_timestamp() < v_until THEN
+                    SELECT q.quoting_enabled INTO v_was FROM exchange_quote q WHERE q.symbol = v_symbol FOR UPDATE;
+                ELSE
+                    SELECT q.quoting_enabled INTO v_was FROM exchange_quote q WHERE q.symbol = v_symbol FOR UPDATE SKIP LOCKED;
+                END IF;
+                IF FOUND THEN
+                    v_locked := v_locked || v_symbol;
+                    v_before := v_before || v_was;
+                END IF;
+            EXCEPTION WHEN lock_not_available THEN
+                NULL;
+            END;
+        END LOOP;
+    END;
     IF NOT p_enabled THEN
         PERFORM exchange_withdraw_quotes_v1(v_locked, 'quoting_disabled');
     END IF;
@@ -39,6 +70,7 @@ BEGIN
       FROM unnest(v_locked, v_before) AS i (symbol, before);
     PERFORM pg_notify('mm_market', '');
     RETURN QUERY SELECT n.symbol, i.before, CASE WHEN i.before IS NOT NULL THEN p_enabled END
-                   FROM unnest(v_named) AS n (symbol) LEFT JOIN unnest(v_locked, v_before) AS i (symbol, before) USING (symbol);
+                   FROM unnest(v_named) AS n (symbol) LEFT JOIN unnest(v_locked, v_before) AS i (symbol, before) USING (symbol)
+                  ORDER BY n.symbol;
 END
 $$;

@@ -115,7 +115,7 @@ def test_a_drain_and_an_undrain_at_once_are_audited_one_after_the_other(stage: S
 @guarded(
     Mutation(
         "locked-backwards",
-        (("exchange_lock_quotes_v1", "ORDER BY symbol FOR UPDATE)", "ORDER BY symbol DESC FOR UPDATE)"),),
+        (("exchange_set_quoting_v2", "ORDER BY q.symbol FOR UPDATE) l", "ORDER BY q.symbol DESC FOR UPDATE) l"),),
         "BRAVO was locked before ALFA",
     )
 )

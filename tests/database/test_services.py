@@ -175,7 +175,7 @@ def kept_locked(database: Database, symbol: str) -> Iterator[None]:
         yield
 
 
-def test_a_symbol_that_somebody_keeps_locked_holds_up_no_others_orders(worker: Database) -> None:
+def test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_locked(worker: Database) -> None:
     steps = services.advance_clock()
     with kept_locked(worker, "DELTA"):
         services.place_external_orders()

@@ -98,6 +98,7 @@ def test_a_node_that_had_stopped_a_moment_ago_is_not_blamed_for_its_old_quotes(m
     """I11 is about a node that has been healthy for ten seconds, and not about one that has come back just now."""
     (stale,) = FRESH
     commit(market, stale.statements)
+    assert "I11 fresh-quotes" in verify(market.connect("console")).broken
     paused = "UPDATE authority_incarnation SET steady_since = clock_timestamp() - interval '9 seconds'"
     commit(market, (paused,))
     assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
@@ -107,6 +108,7 @@ def test_a_node_that_has_lost_its_session_is_not_blamed_for_its_old_quotes(marke
     """It can't quote, and is about to be ended."""
     (stale,) = FRESH
     commit(market, stale.statements)
+    assert "I11 fresh-quotes" in verify(market.connect("console")).broken
     market.connect().execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"

@@ -238,13 +238,9 @@ RETRIES = (
         "retry: outside the command",
         "exchange/services.py",
         (
-            "    try:\n        return retrying(command)\n    except DatabaseError as error:\n"
-            "        if sqlstate(error) == UNKNOWN:\n            raise UnknownSymbol(_message(error)) from None\n"
-            "        raise\n\n\ndef set_parameters(",
-            "    try:\n        from django.db import transaction\n\n        with transaction.atomic():\n"
-            "            return retrying(command)\n    except DatabaseError as error:\n"
-            "        if sqlstate(error) == UNKNOWN:\n            raise UnknownSymbol(_message(error)) from None\n"
-            "        raise\n\n\ndef set_parameters(",
+            "        toggles = retrying(command)\n",
+            "        from django.db import transaction\n\n        with transaction.atomic():\n"
+            "            toggles = retrying(command)\n",
         ),
         world="A switch that loses one race fails for good: the transaction that it would be tried again in is lost.",
         caught_by="tests/database/test_services.py::"

@@ -174,7 +174,7 @@ def test_quoting_off_for_all_names_what_somebody_keeps_locked(market: System) ->
         off = market.manage("quoting", "off", "--all", "--json")
         assert {row["symbol"] for row in status(market)["quotes"]} <= {"CHARLIE"}
     assert (off.returncode, off.stderr.count("\n")) == (1, 1)
-    assert f"off for {SYMBOLS - 1} of {SYMBOLS} symbols" in off.stderr
+    assert f"off for {SYMBOLS - 1} of {SYMBOLS} symbols, but could not be turned off for CHARLIE," in off.stderr
     told = json.loads(off.stdout)
     assert [toggle["symbol"] for toggle in told["symbols"]] == ["ALFA", "BRAVO", "DELTA"]
     assert told["locked"] == ["CHARLIE"]

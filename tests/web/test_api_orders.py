@@ -16,6 +16,7 @@ from django.db import connection
 from exchange import services
 from mmproject import doorbell, query
 from tests.market import HandMarket
+from tests.racing import Mutation
 from tests.support import eventually
 from tests.web.client import Answer, ApiClient
 
@@ -314,41 +315,41 @@ def kept_locked(market: HandMarket, symbol: str) -> Iterator[psycopg.Connection[
 
 
 def test_the_kill_switch_stops_all_but_what_somebody_keeps_locked_and_names_it(
-    market: HandMarket, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+    market: HandMarket, api: ApiClient
 ) -> None:
-    monkeypatch.setattr(services, "SWITCH_S", 0.5)
     with kept_locked(market, "BRAVO"):
         answer = api.post("quoting", {"enabled": False, "reason": "news"})
         assert (answer.status, answer.json["code"]) == (503, "symbols_locked")
-        assert "off for 2 of 3 symbols" in answer.json["detail"]
-        assert "(BRAVO)" in answer.json["detail"]
+        assert "is off for 2 of 3 symbols, but could not be turned off for BRAVO," in answer.json["detail"]
         assert answer.headers["Retry-After"] == "1"
         assert [quote["symbol"] for quote in api.get("quotes").items] == ["BRAVO"]
         alone = api.post("symbols/BRAVO/quoting", {"enabled": False})
         assert (alone.status, alone.json["code"]) == (503, "symbols_locked")
+        assert alone.json["detail"].startswith("quoting could not be turned off for BRAVO,")
     audited = "SELECT target, before, after FROM journal_audit ORDER BY target"
     assert market.rows(audited) == [("ALFA", True, False), ("CHARLIE", True, False)], "of what was done, and no more"
     assert [item["before"] for item in api.post("quoting", {"enabled": False}).items] == [False, True, False]
     assert api.get("quotes").items == []
 
 
-def test_the_kill_switch_comes_back_for_what_was_locked(market: HandMarket, api: ApiClient) -> None:
+def test_the_kill_switch_waits_for_what_is_only_busy(market: HandMarket, api: ApiClient) -> None:
+    """While something else is locked for good."""
+    patient = (("exchange_set_quoting_v2", "'700ms'", "'1500ms'"), ("exchange_set_quoting_v2", "'3 sec", "'30 sec"))
+    Mutation("patient", patient, "").apply(market.database.connect("admin"))
+
     def stop_all() -> Answer:
         try:
             return api.post("quoting", {"enabled": False})
         finally:
             connection.close()  # this thread's own
 
-    with kept_locked(market, "ALFA") as holder, ThreadPoolExecutor(1) as pool:
+    with kept_locked(market, "ALFA"), kept_locked(market, "BRAVO") as busy, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(stop_all)
-        off = "SELECT count(*) FROM exchange_quote WHERE NOT quoting_enabled"
-        eventually(lambda: market.one(off) == 2, 10, "the others don't wait for it")
-        assert not answer.done()
-        holder.rollback()
-        items = answer.result(10).items
-    assert [(item["symbol"], item["before"], item["after"]) for item in items] == [
-        ("ALFA", True, False), ("BRAVO", True, False), ("CHARLIE", True, False),
-    ]  # fmt: skip
+        waits = f"SELECT count(*) FROM pg_stat_activity WHERE {busy.info.backend_pid} = ANY (pg_blocking_pids(pid))"
+        eventually(lambda: answer.done() or market.one(waits), 20, "it waits for BRAVO")
+        busy.rollback()
+        assert answer.result(20).json["code"] == "symbols_locked"
+    assert market.rows("SELECT symbol FROM exchange_quote WHERE quoting_enabled") == [("ALFA",)]
 
 
 def test_a_node_is_drained_by_default_and_undrained_when_told(market: HandMarket, api: ApiClient) -> None:

@@ -18,8 +18,8 @@ class Command(BaseCommand):
     help = "The kill switch: turn quoting on or off for some symbols or for all."
     epilog = (
         "Off withdraws the live quotes in the same commit: no fill can follow it.\n"
-        "Each symbol named leaves an audit row with who, when, before and after.\n"
-        "One whose row somebody keeps locked is named, with exit 1; the others are turned all the same.\n\n"
+        "Each symbol turned leaves an audit row with who, when, before and after. One whose row somebody\n"
+        "else keeps locked cannot be turned: it is named, with exit 1, and the others are turned all the same.\n\n"
         "examples:\n"
         '  manage.py quoting off ALFA BRAVO --reason "feed looks wrong"\n'
         "  manage.py quoting on --all"
