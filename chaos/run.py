@@ -147,7 +147,7 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     for client in clients:
         client.start()
     try:
-        _break(bout, found, record, recorder, stop, tell)
+        follow(bout, found, record, recorder, stop, tell)
         tell("chaos", "all is healed")
         bout.broken += [
             f"not within {SETTLE_S:g} s after the last fault: {what}" for what in unsettled(found, SETTLE_S)
@@ -164,22 +164,33 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     _judge(bout, found, record, clients, judge, spectator, tell)
 
 
-def _break(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: threading.Event, tell: Tell) -> None:
+def follow(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: threading.Event, tell: Tell) -> None:
     """Follow the schedule; returns when its last fault is healed and the time is over."""
-    threads = []
+    threads: list[threading.Thread] = []
     end = bout.began_at + bout.seconds
+
+    def begin(entry: Entry) -> None:
+        one = Occasion(
+            entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, recorder, stop, tell
+        )
+        time.sleep(max(0.0, bout.began_at + entry.at_s - time.time()))
+        # What heals more slowly than was planned is waited for: two faults of one thing would not be two faults.
+        before = [other for other in bout.occasions if other.touches & one.touches]
+        bout.occasions.append(one)
+        thread = threading.Thread(target=_happen, args=(one, before), name=entry.fault.name, daemon=True)
+        thread.start()
+        threads.append(thread)
+
     try:
         for entry in bout.planned:
-            one = Occasion(
-                entry.fault, entry.at_s, entry.seconds, entry.node, entry.seed, found, record, recorder, stop, tell
-            )  # fmt: skip
-            time.sleep(max(0.0, bout.began_at + entry.at_s - time.time()))
-            # What heals more slowly than was planned is waited for: two faults of one thing would not be two faults.
-            before = [other for other in bout.occasions if other.touches & one.touches]
-            bout.occasions.append(one)
-            thread = threading.Thread(target=_happen, args=(one, before), name=entry.fault.name, daemon=True)
-            thread.start()
-            threads.append(thread)
+            begin(entry)
+        for thread in threads:
+            thread.join(JOIN_S)
+        happened = {one.fault.name for one in bout.occasions if not one.cut_short}
+        # What never found anything to break comes once more, now that all else is healed.
+        for missed in {entry.fault.name: entry for entry in bout.planned if entry.fault.name not in happened}.values():
+            begin(missed)
+            threads[-1].join(JOIN_S)
         time.sleep(max(0.0, end - time.time()))
     except BaseException:
         stop.set()  # what is under way heals at once

@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaos import arena
 from chaos.catalogue import FAULTS
+from chaos.occasion import Fault, Occasion
 from chaos.proxy import Line, Loop, Moment, Proxy
+from chaos.run import Bout, follow
 from chaos.schedule import REST_S, TAIL_S, Entry, schedule
 from chaos.spectator import departures
 from chaos.watch import Version, gaps, spread, taken_over
@@ -43,6 +46,29 @@ def test_ten_minutes_hold_every_fault_and_none_that_touch_the_same_at_once(seed:
         1 for one, two in combinations(planned, 2) if two.at_s < one.at_s + one.seconds and one.at_s <= two.at_s
     ]
     assert overlapping, "faults overlap"
+
+
+def test_what_found_nothing_to_break_comes_once_more_when_all_else_is_over() -> None:
+    came: list[str] = []
+
+    def once(it: Occasion) -> None:
+        came.append("once")
+
+    def missed(it: Occasion) -> None:
+        came.append("missed")
+        it.cut_short = came.count("missed") == 1
+
+    def never(it: Occasion) -> None:
+        came.append("never")
+        it.cut_short = True
+
+    faults = tuple(Fault(1, act.__name__, "", (0.0, 0.0), act, ()) for act in (missed, never, once))
+    bout = Bout(1, 0.0, faults, [Entry(fault, 0.0, 0.0, None, 1) for fault in faults], began_at=time.time())
+    nothing: Any = None
+    follow(bout, nothing, nothing, nothing, threading.Event(), lambda _who, _what: None)
+    assert sorted(came[:3]) == ["missed", "never", "once"]
+    assert came[3:] == ["missed", "never"]
+    assert [one.fault.name for one in bout.occasions if not one.cut_short] == ["once", "missed"]
 
 
 def test_every_number_of_the_catalogue_has_a_fault() -> None:
