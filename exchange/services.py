@@ -7,6 +7,8 @@ have committed.
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
@@ -38,7 +40,8 @@ from mmproject.db import retrying, sqlstate
 
 ORDERS_PER_CALL = 200  # of 1,000 allowed: a call keeps its symbols locked, and other clients' orders wait for it
 BATCH_LOCK_MS = 700  # that a batch waits for each lock, and its other symbols with it
-STEP_LOCK_MS = 100  # ... the external orders', which then leave out what somebody keeps locked
+TOGETHER_LOCK_MS = 100  # ... that of the external orders, which are sent apart then
+ALONE_S = 1.0  # that a call sends symbols' external orders one by one; the next call goes on
 STEPS_PER_CALL = 100  # that one place_external_orders() makes up for; the next call goes on
 KEEP_STEPS_PER_CALL = 50  # after a long outage the next call goes on
 ADVANCES_PER_CALL = 5  # the clock is never more than one tick behind, so two would do; simulate's never waits
@@ -333,23 +336,39 @@ def place_external_orders() -> None:
 
 
 def _send(chunk: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Send these orders, by symbol, in one commit. Returns the symbols left out: somebody keeps them locked."""
+    """Send these orders, by symbol, in one commit; returns the symbols left out, as somebody keeps them locked.
+
+    Those that can't be locked with the others are sent alone: waiting for them, it has no other row.
+    """
+    symbols = list(chunk)
     try:
-        _send_checked(chunk.values(), STEP_LOCK_MS)
+        _send_checked(chunk.values(), TOGETHER_LOCK_MS)
     except OperationalError as error:
         if sqlstate(error) != LOCKED:
             raise
     else:
         return []
-    # Locked for this statement only: it tells which can be had within a reasonable time.
-    free = set(query.value("SELECT exchange_lock_quotes_v1(%s::text[], true)", [list(chunk)]))
+    free = query.value("SELECT exchange_lock_quotes_v1(%s::text[], false)", [symbols])  # for this statement only
+    held_up = [symbol for symbol in symbols if symbol not in free]
     try:
-        _send_checked([orders for symbol, orders in chunk.items() if symbol in free], BATCH_LOCK_MS)
+        if free:
+            _send_checked([chunk[symbol] for symbol in free], TOGETHER_LOCK_MS)
     except OperationalError as error:
         if sqlstate(error) != LOCKED:
             raise
-        return list(chunk)
-    return [symbol for symbol in chunk if symbol not in free]
+        held_up = symbols
+    until = time.monotonic() + ALONE_S
+    for symbol in random.sample(held_up, len(held_up)):  # each has its turn, were there more than there is time for
+        if time.monotonic() > until:
+            break
+        try:
+            _send_checked([chunk[symbol]], BATCH_LOCK_MS)
+        except OperationalError as error:
+            if sqlstate(error) != LOCKED:
+                raise
+        else:
+            held_up.remove(symbol)
+    return held_up
 
 
 def _send_checked(orders_by_symbol: Iterable[list[dict[str, Any]]], lock_ms: int) -> None:

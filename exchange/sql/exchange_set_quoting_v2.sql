@@ -1,8 +1,9 @@
 -- The kill switch: turns quoting on or off for these symbols, or for all (null), in one commit.
 --
 -- A symbol whose row somebody keeps locked keeps no other from being stopped: it is left as it is, and answered without before
--- and after. A single one is waited for up to 4 s; of several each up to 700 ms, and once 3 s are over those are turned that
--- are free just then.
+-- and after. A single one is waited for up to 4 s. Several are locked together as a rule; if one of them can't be had in 300 ms,
+-- each is waited for by itself, 1,200 ms at most: longer than a node's batch waits for another's row and keeps theirs. Once 4 s are
+-- over, those are turned that are free just then.
 --
 -- Locks: the quote rows, in symbol order. Turning off withdraws the live quotes in the same commit, so that no fill can
 -- follow it. Every symbol that was locked leaves an audit row, changed or not. Rings mm_market.
@@ -10,7 +11,7 @@
 -- Keeps I12 and I13.
 CREATE FUNCTION exchange_set_quoting_v2(p_symbols text[], p_enabled boolean, p_actor text, p_reason text DEFAULT '')
 RETURNS TABLE (symbol text, before boolean, after boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '700ms'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '300ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -19,7 +20,7 @@ DECLARE
     v_before boolean[];
     v_symbol text;
     v_was boolean;
-    v_until timestamptz := clock_timestamp() + interval '3 seconds';
+    v_until timestamptz := clock_timestamp() + interval '4 seconds';
     v_unknown text;
     v_action text := CASE WHEN p_enabled THEN 'quoting_on' ELSE 'quoting_off' END;
 BEGIN
@@ -40,6 +41,7 @@ BEGIN
         -- One by one. Those that had been locked are free again, and others may have been waiting for them.
         v_locked := '{}';
         v_before := '{}';
+        PERFORM set_config('lock_timeout', '1200ms', true);
         FOREACH v_symbol IN ARRAY v_named LOOP
             BEGIN
                 IF clock_timestamp() < v_until THEN

@@ -45,10 +45,22 @@ export function showNode(element, name) {
 
 const toasts = document.getElementById("toasts");
 const TOAST_MS = 6000;
+const TOASTS_MAX = 5;
+/** Say it for a while. What went wrong ("bad") stays until somebody has taken note: it may be what could not be stopped. */
 export function toast(text, kind = "") {
   const item = document.createElement("p");
   item.className = `toast ${kind}`;
-  item.textContent = text;
+  item.append(text);
+  if (kind === "bad") {
+    const dismiss = document.createElement("button");
+    dismiss.type = "button";
+    dismiss.className = "button";
+    dismiss.textContent = "Dismiss";
+    dismiss.addEventListener("click", () => item.remove());
+    item.append(" ", dismiss);
+  } else {
+    setTimeout(() => item.remove(), TOAST_MS);
+  }
   toasts.append(item);
-  setTimeout(() => item.remove(), TOAST_MS);
+  if (toasts.children.length > TOASTS_MAX) toasts.firstElementChild.remove();
 }

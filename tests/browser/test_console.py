@@ -145,6 +145,28 @@ def test_stopping_all_asks_first_and_says_when_it_is_done(market: System, visito
     expect(page.locator("#stat-quoted dd")).to_have_text("6 / 6")
 
 
+def test_what_could_not_be_stopped_is_said_until_somebody_has_taken_note(market: System, visitors: Visitors) -> None:
+    visitors.forgiven = [r"503"]  # the answer
+    page = visitors.page(market)
+    try:
+        with market.connect() as holder, holder.transaction():
+            holder.execute("SELECT FROM exchange_quote WHERE symbol = 'BRAVO' FOR UPDATE")
+            page.get_by_role("button", name="Stop all quoting").click()
+            page.get_by_role("dialog").get_by_role("button", name="Stop all quoting").click()
+            said = page.locator("#toasts .bad")
+            expect(said).to_contain_text(
+                "off for 5 of 6 symbols, but could not be turned off for BRAVO", timeout=10_000
+            )
+        expect(page.locator("[role=switch][aria-checked=true]")).to_have_count(1)
+        page.wait_for_timeout(6_500)  # longer than what went well is shown
+        keep(page, "could-not-be-stopped")
+        said.get_by_role("button", name="Dismiss").click()
+        expect(said).to_have_count(0)
+    finally:
+        market.manage("quoting", "on", "--all", "--reason", "the test is over")
+    expect(page.locator("#stat-quoted dd")).to_have_text("6 / 6")
+
+
 def test_a_viewer_sees_and_may_do_nothing(market: System, visitors: Visitors) -> None:
     page = visitors.page(market, viewer=True)
     expect(page.locator("#symbols-body tr[data-symbol]")).to_have_count(6)

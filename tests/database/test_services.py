@@ -175,7 +175,9 @@ def kept_locked(database: Database, symbol: str) -> Iterator[None]:
         yield
 
 
-def test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_locked(worker: Database) -> None:
+def test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_locked(
+    worker: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = services.advance_clock()
     with kept_locked(worker, "DELTA"):
         services.place_external_orders()
@@ -185,6 +187,11 @@ def test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_l
         assert [row[0] for row in orders_placed(worker) if row[5] == step] == [
             order_id for order_id in others if order_id not in expected_ids(step - 1)
         ], "the others' orders of that step are there"
+        monkeypatch.setattr(
+            services, "ORDERS_PER_CALL", 1
+        )  # each symbol by itself: nothing is left to be sent with another
+        services.place_external_orders()
+        assert selectors.clock().orders_step == step - 1
     services.place_external_orders()
     assert [row[0] for row in orders_placed(worker)] == expected_ids(steps)
     assert selectors.clock().orders_step == steps

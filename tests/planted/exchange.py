@@ -444,7 +444,10 @@ STEPS = (
     bug(
         "steps: done without the orders of a locked symbol",
         SERVICES,
-        ("    return [symbol for symbol in chunk if symbol not in free]", "    return []"),
+        (
+            "            held_up.remove(symbol)\n    return held_up\n",
+            "            held_up.remove(symbol)\n    return []\n",
+        ),
         world="Its customers' orders of those steps never come, and nobody can tell.",
         caught_by=f"{SERVICES_TESTS}test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_locked",
         shows="nothing is done that was not sent",
