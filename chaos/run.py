@@ -189,6 +189,7 @@ def follow(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: t
         happened = {one.fault.name for one in bout.occasions if not one.cut_short}
         # What never found anything to break comes once more, now that all else is healed.
         for missed in {entry.fault.name: entry for entry in bout.planned if entry.fault.name not in happened}.values():
+            unsettled(found, SETTLE_S)
             begin(missed)
             threads[-1].join(JOIN_S)
         time.sleep(max(0.0, end - time.time()))

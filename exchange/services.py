@@ -348,7 +348,10 @@ def _send(chunk: dict[str, list[dict[str, Any]]]) -> list[str]:
             raise
     else:
         return []
-    free = query.value("SELECT exchange_lock_quotes_v1(%s::text[], false)", [symbols])  # for this statement only
+    # For this statement only, which does not wait for the disk with them.
+    free = query.value(
+        "SELECT exchange_lock_quotes_v1(%s::text[], false), set_config('synchronous_commit', 'off', true)", [symbols]
+    )
     held_up = [symbol for symbol in symbols if symbol not in free]
     try:
         if free:

@@ -136,7 +136,7 @@ class Stage:
         for function in BOUNDED:
             patient = sql.SQL("ALTER FUNCTION {} SET lock_timeout = '20s'").format(sql.Identifier(function))
             self.admin.execute(patient)
-        Mutation("patient", (("exchange_set_quoting_v2", "'4s'", "'20s'"),), "").apply(self.admin)
+        Mutation("patient", (("exchange_set_quoting_v2", "'2s'", "'20s'"),), "").apply(self.admin)
 
     def one(self, query: str, *parameters: object) -> Any:
         """The first column of the first row, read with the admin's connection."""

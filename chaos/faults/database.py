@@ -195,7 +195,11 @@ DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = curre
 def deadlock(it: Occasion) -> None:
     """A client's order is made to lose a deadlock: it is run again by itself, and answered."""
     # It looks for one a second after it began to wait, and once: on a busy machine we may be too late.
-    it.details["retried"] = any(_deadlock(it) for _ in range(DEADLOCK_TRIES))
+    for _ in range(DEADLOCK_TRIES):
+        it.details["retried"] = _deadlock(it)
+        if it.details["retried"]:
+            break
+        it.wait(1)
     it.cut_short = not it.details["retried"]
 
 

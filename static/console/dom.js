@@ -56,11 +56,13 @@ export function toast(text, kind = "") {
     dismiss.type = "button";
     dismiss.className = "button";
     dismiss.textContent = "Dismiss";
+    item.setAttribute("role", "alert");
+    dismiss.setAttribute("aria-label", `Dismiss: ${text}`);
     dismiss.addEventListener("click", () => item.remove());
     item.append(" ", dismiss);
   } else {
     setTimeout(() => item.remove(), TOAST_MS);
   }
   toasts.append(item);
-  if (toasts.children.length > TOASTS_MAX) toasts.firstElementChild.remove();
+  if (toasts.children.length > TOASTS_MAX) toasts.querySelector(".toast:not(.bad)")?.remove();
 }

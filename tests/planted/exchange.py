@@ -337,7 +337,7 @@ KILL_SWITCH = (
     bug(
         "switch: leaves out what is only busy",
         SET_QUOTING,
-        ("IF clock_timestamp() < v_until THEN", "IF false THEN"),
+        ("IF v_wait_ms > 0 THEN", "IF false THEN"),
         world="While one row is locked, a symbol with many orders can't be stopped either.",
         caught_by=f"{API_ORDERS}test_the_kill_switch_waits_for_what_is_only_busy",
         shows="BRAVO",

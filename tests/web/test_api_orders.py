@@ -334,7 +334,10 @@ def test_the_kill_switch_stops_all_but_what_somebody_keeps_locked_and_names_it(
 
 def test_the_kill_switch_waits_for_what_is_only_busy(market: HandMarket, api: ApiClient) -> None:
     """While something else is locked for good."""
-    patient = (("exchange_set_quoting_v2", "'1200ms'", "'2s'"), ("exchange_set_quoting_v2", "'4 sec", "'40 sec"))
+    patient = (
+        ("exchange_set_quoting_v2", "least(1200,", "least(2000,"),
+        ("exchange_set_quoting_v2", "'3500 ", "'35000 "),
+    )
     Mutation("patient", patient, "").apply(market.database.connect("admin"))
 
     def stop_all() -> Answer:
