@@ -40,7 +40,7 @@ class Conf:
     renew_interval_ms: int
     belief_margin_ms: int  # a node stops trusting its leases this long before they end
     quote_validity_ms: int  # a quote that nobody refreshes lapses after it
-    quote_refresh_ms: int  # a quote is replaced at least this often; I11 allows 5 s, and a locked row costs 1 s
+    quote_refresh_ms: int  # a quote is replaced at least this often; I11 allows 5 s
     quote_retention_ms: int  # superseded quote versions are dropped after it
     allowed_hosts: tuple[str, ...]
     debug: bool
@@ -117,7 +117,7 @@ def load() -> Conf:
             renew_interval_ms=integer("MM_RENEW_INTERVAL_MS", 1000, 50, 300_000),
             belief_margin_ms=integer("MM_BELIEF_MARGIN_MS", 300, 0, 60_000),
             quote_validity_ms=integer("MM_QUOTE_VALIDITY_MS", 8000, 500, 600_000),
-            quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 3000, 100, 300_000),
+            quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 2500, 100, 300_000),
             quote_retention_ms=integer("MM_QUOTE_RETENTION_MS", 3_600_000, RETENTION_MS_MIN, RETENTION_MS_MAX),
             allowed_hosts=tuple(env.list("MM_ALLOWED_HOSTS", [])),
             debug=env.bool("MM_DEBUG", False),

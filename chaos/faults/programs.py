@@ -16,7 +16,7 @@ from mmproject.crashpoints import POINTS, arm, crashes
 
 CLOCK_OFF_S: Final = 1000.0  # two of the clocks to be shown are further off
 LOG_TAIL: Final = 8192  # bytes: several lines
-WANTED_S: Final = 5.0  # a symbol is quoted anew after 3 s (MM_QUOTE_REFRESH_MS) also when nothing happens to it
+WANTED_S: Final = 5.0  # a symbol is quoted anew after 2.5 s (MM_QUOTE_REFRESH_MS) also when nothing happens to it
 CHURN_GROUPS: Final = 10
 CHURN_GROUP: Final = 5  # nodes in one process, which come and go together
 
