@@ -16,7 +16,13 @@ from mmproject.crashpoints import POINTS, arm, crashes
 
 CLOCK_OFF_S: Final = 1000.0  # two of the clocks to be shown are further off
 LOG_TAIL: Final = 8192  # bytes: several lines
-WANTED_S: Final = 5.0  # a symbol is quoted anew after 2.5 s (MM_QUOTE_REFRESH_MS) also when nothing happens to it
+WANTED_S: Final = 3.0  # a symbol is quoted anew after 2.5 s (MM_QUOTE_REFRESH_MS) also when nothing happens to it
+# For us, or for somebody who waits for us: of all that wait for a row only the first waits for who has it.
+WAITS: Final = """
+    SELECT 1 FROM pg_stat_activity, LATERAL pg_blocking_pids(pid) AS blockers
+     WHERE application_name LIKE %s
+       AND (%s = ANY (blockers) OR EXISTS (SELECT FROM unnest(blockers) b WHERE %s = ANY (pg_blocking_pids(b))))
+"""
 CHURN_GROUPS: Final = 10
 CHURN_GROUP: Final = 5  # nodes in one process, which come and go together
 
@@ -39,7 +45,6 @@ def node_stop_in_statement(it: Occasion) -> None:
     assert it.node is not None
     held = "SELECT symbol FROM authority_lease_in_force WHERE node = %s"
     lock = f"SELECT FROM exchange_quote WHERE symbol IN ({held}) ORDER BY symbol FOR UPDATE"
-    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND %s = ANY (pg_blocking_pids(pid))"
     it.cut_short = True
     try:
         with suppress(Broken):
@@ -48,7 +53,9 @@ def node_stop_in_statement(it: Occasion) -> None:
             it.details["symbols"] = connection.execute(lock.encode(), [it.node]).rowcount
             with suppress(Broken):
                 us = connection.info.backend_pid
-                it.eventually(lambda: it.rows(waits, f"mm-node {it.node}%", us), "a statement waits for us", WANTED_S)
+                it.eventually(
+                    lambda: it.rows(WAITS, f"mm-node {it.node}%", us, us), "a statement waits for us", WANTED_S
+                )
                 it.cut_short = not it.process.signal(signal.SIGSTOP)
                 it.hit_at = time.time()
         it.wait()
