@@ -31,6 +31,16 @@ BOUNDED = ("exchange_set_quoting_v2", "exchange_lock_quotes_v1", "authority_lock
 Command = Callable[[Connection], Any]
 
 
+@contextmanager
+def kept_locked(database: Database, symbol: str, table: str = "exchange_quote") -> Iterator[Connection]:
+    """Somebody has that symbol's row and does nothing with it, until the block ends or its connection rolls back."""
+    with database.connect("admin") as holder:
+        holder.autocommit = False
+        holder.execute(sql.SQL("SELECT 1 FROM {} WHERE symbol = %s FOR UPDATE").format(sql.Identifier(table)), [symbol])
+        yield holder
+        holder.rollback()
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A guard taken out. `edits` are (function, text, replacement); `shows` is what the failure must say (a regex)."""
@@ -223,9 +233,7 @@ class Stage:
     @contextmanager
     def kept_locked(self, table: str, symbol: str) -> Iterator[None]:
         """Somebody has that symbol's row and does nothing with it: a session left open, a server process that hangs."""
-        query = sql.SQL("SELECT 1 FROM {} WHERE symbol = %s FOR UPDATE").format(sql.Identifier(table))
-        with self.database.connect("admin") as holder, holder.transaction():
-            holder.execute(query, [symbol])
+        with kept_locked(self.database, symbol, table):
             yield
 
     def is_locked(self, table: str, symbol: str) -> bool:

@@ -5,8 +5,9 @@
 -- they are locked one by one, with 3.5 s for all: each is waited for until half of what is left is over, 1.2 s at most. In all it
 -- takes less than the 5 s that a client of the API waits.
 --
--- Locks: the quote rows, in symbol order; those that it has stay locked while it waits for the next. Turning off withdraws the live quotes in the same commit, so that no fill can
--- follow it. Every symbol that was locked leaves an audit row, changed or not. Rings mm_market.
+-- Locks: the quote rows, in symbol order; those that it has stay locked while it waits for the next. Turning off withdraws the
+-- live quotes in the same commit, so that no fill can follow it. Every symbol that was locked leaves an audit row, changed or
+-- not. Rings mm_market.
 -- Returns symbol, before, after, in symbol order. Raises MM404 for an unknown symbol, and then nothing changes.
 -- Keeps I12 and I13.
 CREATE FUNCTION exchange_set_quoting_v2(p_symbols text[], p_enabled boolean, p_actor text, p_reason text DEFAULT '')
@@ -62,6 +63,7 @@ BEGIN
             END;
         END LOOP;
     END;
+    PERFORM set_config('lock_timeout', '2s', true);  -- what little was left for the last row is not for what follows
     IF NOT p_enabled THEN
         PERFORM exchange_withdraw_quotes_v1(v_locked, 'quoting_disabled');
     END IF;

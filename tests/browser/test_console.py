@@ -159,8 +159,12 @@ def test_what_could_not_be_stopped_is_said_until_somebody_has_taken_note(market:
             )
         bravo = page.locator("#symbols-body tr[data-symbol=BRAVO]")
         expect(bravo.get_by_role("switch")).to_have_attribute("aria-checked", "true")
-        page.wait_for_timeout(6_500)  # longer than what went well is shown
         keep(page, "could-not-be-stopped")
+        bravo.get_by_role("switch").click()
+        went_well = page.locator("#toasts .toast:not(.bad)")
+        expect(went_well).to_have_text("Quoting off for BRAVO")
+        expect(went_well).to_have_count(0, timeout=15_000)
+        expect(said).to_be_visible()
         said.get_by_role("button", name="Dismiss").click()
         expect(said).to_have_count(0)
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +18,7 @@ from exchange.errors import InvalidParameters, MarketDiffers, OrderNotOpen, Unkn
 from exchange.orderflow import external_order_ids
 from mmproject import doorbell, query
 from mmproject.conf import conf
-from tests.racing import Mutation
+from tests.racing import Mutation, kept_locked
 from tests.support import Database, eventually, scratch_database
 
 SEED = 7
@@ -165,14 +164,6 @@ def test_a_worker_killed_half_way_leaves_nothing_out_and_nothing_twice(
 
     services.place_external_orders()
     assert [row[0] for row in orders_placed(worker)] == expected_ids(steps)
-
-
-@contextmanager
-def kept_locked(database: Database, symbol: str) -> Iterator[None]:
-    """Somebody has its quote row and does nothing with it."""
-    with database.connect() as holder, holder.transaction():
-        holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
-        yield
 
 
 def test_a_step_is_not_done_without_the_orders_of_a_symbol_that_somebody_keeps_locked(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import connection
 
 from exchange import services
 from mmproject import doorbell, query
 from tests.market import HandMarket
-from tests.racing import Mutation
+from tests.racing import Mutation, kept_locked
 from tests.support import eventually
 from tests.web.client import Answer, ApiClient
 
@@ -304,20 +302,10 @@ def test_the_kill_switch_for_all_names_every_symbol(market: HandMarket, api: Api
     assert market.one("SELECT count(*) FROM journal_audit WHERE actor = 'desk' AND action = 'quoting_off'") == 3
 
 
-@contextmanager
-def kept_locked(market: HandMarket, symbol: str) -> Iterator[psycopg.Connection[Any]]:
-    """Somebody has its row and does nothing with it. Ends, if not before, with the block."""
-    with market.database.connect("admin") as holder:
-        holder.autocommit = False
-        holder.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
-        yield holder
-        holder.rollback()
-
-
 def test_the_kill_switch_stops_all_but_what_somebody_keeps_locked_and_names_it(
     market: HandMarket, api: ApiClient
 ) -> None:
-    with kept_locked(market, "BRAVO"):
+    with kept_locked(market.database, "BRAVO"):
         answer = api.post("quoting", {"enabled": False, "reason": "news"})
         assert (answer.status, answer.json["code"]) == (503, "symbols_locked")
         assert "is off for 2 of 3 symbols, but could not be turned off for BRAVO," in answer.json["detail"]
@@ -346,7 +334,11 @@ def test_the_kill_switch_waits_for_what_is_only_busy(market: HandMarket, api: Ap
         finally:
             connection.close()  # this thread's own
 
-    with kept_locked(market, "ALFA"), kept_locked(market, "BRAVO") as busy, ThreadPoolExecutor(1) as pool:
+    with (
+        kept_locked(market.database, "ALFA"),
+        kept_locked(market.database, "BRAVO") as busy,
+        ThreadPoolExecutor(1) as pool,
+    ):
         answer = pool.submit(stop_all)
         waits = f"SELECT count(*) FROM pg_stat_activity WHERE {busy.info.backend_pid} = ANY (pg_blocking_pids(pid))"
         eventually(lambda: answer.done() or market.one(waits), 20, "it waits for BRAVO")

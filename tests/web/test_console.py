@@ -17,6 +17,7 @@ from accounts.permissions import ADMIN, OPERATOR, VIEWER
 from console.words import GROUPS, sentence
 from mmproject.conf import ROOT
 from tests.market import HandMarket, busy_market
+from tests.racing import kept_locked
 from tests.support import Database
 from tests.web.client import signed_in, user_of, visitor
 
@@ -236,8 +237,7 @@ def test_stopping_all_withdraws_every_quote_and_is_audited_per_symbol(market: Ha
 
 
 def test_what_could_not_be_stopped_is_said(market: HandMarket, operator: Client) -> None:
-    with market.database.connect("admin") as holder, holder.transaction():
-        holder.execute("SELECT FROM exchange_quote WHERE symbol = 'BRAVO' FOR UPDATE")
+    with kept_locked(market.database, "BRAVO"):
         answer = operator.post("/quoting/", {"enabled": "false"}, headers={"accept": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (503, "symbols_locked")
     assert "is off for 2 of 3 symbols, but could not be turned off for BRAVO," in answer.json()["detail"]
