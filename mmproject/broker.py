@@ -1,7 +1,8 @@
-"""Kombu's transport over pgmq, but for messages that nobody can read: they are dropped, and the worker goes on.
+"""Kombu's transport over pgmq, but for what ends its worker: messages that nobody can read, and a queue that is gone.
 
 Kombu takes a message apart while it hands it over, and what it raises then ends the worker. The message is read again
-after the visibility timeout and ends the next one: one `[]` in the queue stops the exchange's clock for good.
+after the visibility timeout and ends the next one: one `[]` in the queue stops the exchange's clock for good. Here it
+is dropped, and the worker goes on. A queue that somebody dropped is made again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, pgmq
+from psycopg.errors import UndefinedTable
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +32,7 @@ class Read(NamedTuple):
 
 
 class Channel(pgmq.Channel):
-    """As kombu's, but that it reads by itself, and one message at a time."""
+    """As kombu's, but that it reads by itself, one message at a time, and can do without its queue."""
 
     def _get_bulk(
         self, queue: Any, callback: Any = None, timeout: Any = None, max_if_unlimited: int = pgmq.PGMQ_MAX_MESSAGES
@@ -41,9 +43,14 @@ class Channel(pgmq.Channel):
         pool = self.pgmq.pool
         if pool is None:  # closed
             raise Empty
-        with pool.connection() as connection:
-            # As text: a driver that reads JSON for us fails for all of them when one is too much for it.
-            found = connection.execute(READ, [name, self.visibility_timeout, most]).fetchall() if most else []
+        try:
+            with pool.connection() as connection:
+                # As text: a driver that reads JSON for us fails for all of them when one is too much for it.
+                found = connection.execute(READ, [name, self.visibility_timeout, most]).fetchall() if most else []
+        except UndefinedTable:
+            log.error("queue made again, somebody had dropped it", queue=name)
+            self._new_queue(queue)  # type: ignore[no-untyped-call]
+            raise Empty from None
         if not found:
             raise Empty
         for number, reads, text in found:
@@ -62,6 +69,18 @@ class Channel(pgmq.Channel):
                 self.pgmq.delete(name, number)
                 with suppress(KeyError):  # it counts towards the prefetch count if it got that far
                     self.qos.reject(tag, requeue=False)
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        try:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[no-untyped-call]
+        except UndefinedTable:  # its queue was dropped, and the message with it
+            self.qos.ack(delivery_tag)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().basic_reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except UndefinedTable:
+            self.qos.reject(delivery_tag, requeue=False)
 
 
 class Transport(pgmq.Transport):

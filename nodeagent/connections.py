@@ -1,8 +1,8 @@
 """The node's connections: direct (no pooler: session locks and LISTEN need that), every wait with a deadline.
 
 What can go wrong with a statement is sorted into three: the connection is gone (ConnectionLost: make a new one), the
-database chose this statement to lose (TryAgain: the same again, soon), and everything else, which is an error of ours
-or of the set-up and is not hidden.
+database chose this statement to lose, or lacks what it takes (TryAgain: the same again, soon), and everything else,
+which is an error of ours or of the set-up and is not hidden.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _SERVER_SETTINGS = {
     "enable_seqscan": "off",
     "timezone": "UTC",
 }
-# serialization_failure, deadlock_detected, lock_not_available, query_canceled (its timeout), transaction_timeout
-_TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "57014"))
+# serialization_failure, deadlock_detected, lock_not_available, query_canceled (its timeout), io_error
+_TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "57014", "58030"))
+_LACKS = "53"  # the class of a full disk, no memory, a limit that is reached: whoever runs it will see to that
 # The server ends the session: shutdowns, idle and transaction timeouts, too many connections; all of class 08.
 _SESSION_ENDED = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300", "57P04"))
 
@@ -74,7 +75,7 @@ class ConnectionLost(Exception):
 
 
 class TryAgain(Exception):
-    """The statement lost a race or ran into a timeout, and changed nothing."""
+    """The statement lost a race, ran into a timeout or found no space on the disk, and changed nothing."""
 
 
 class Witness(Protocol):
@@ -150,10 +151,10 @@ def _heard(connection: Connection, message: Any) -> None:
 def sorted_error(error: Exception, connection: Connection) -> Exception:
     """The error to raise in place of what asyncpg raised on `connection`."""
     state = getattr(error, "sqlstate", None) or ""
-    if state in _TRY_AGAIN:
-        return TryAgain(one_line(error))
     if state in _SESSION_ENDED or state.startswith("08") or isinstance(error, OSError | TimeoutError):
         return ConnectionLost(one_line(error))
+    if state in _TRY_AGAIN or state.startswith(_LACKS):
+        return TryAgain(one_line(error))
     if state in ("42883", "42P01", "42703", "3F000"):
         return UserError(f"the database is not set up for this version: {one_line(error)}")
     if state == "42501":

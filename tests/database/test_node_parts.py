@@ -253,6 +253,15 @@ async def test_a_symbol_whose_row_somebody_keeps_locked_holds_up_no_other(parts:
     assert not locked.apart, "it goes with the others again"
 
 
+@pytest.mark.parametrize("state", ["53100", "53200", "53400", "58030"])
+async def test_a_statement_that_found_the_disk_full_is_tried_again(parts: Parts, state: str) -> None:
+    """... or no memory, or a limit reached: the process goes on, and with it the session."""
+    link = parts.link()
+    with pytest.raises(TryAgain, match="No space left"):
+        await link.fetch(f"DO $$ BEGIN RAISE 'No space left on device' USING ERRCODE = '{state}'; END $$")
+    assert await link.fetch("SELECT 1"), "on the connection that it has"
+
+
 # The reconciler: an answer that gets lost
 
 

@@ -12,6 +12,7 @@ QUOTER = "nodeagent/quoter.py"
 RECONCILER = "nodeagent/reconciler.py"
 HOLDINGS = "nodeagent/holdings.py"
 AGENT = "nodeagent/agent.py"
+CONNECTIONS = "nodeagent/connections.py"
 
 BELIEF = (
     bug(
@@ -234,6 +235,14 @@ DOORBELLS = (
 )
 
 RETRIES = (
+    bug(
+        "errors: a full disk is an error of ours",
+        CONNECTIONS,
+        (" or state.startswith(_LACKS)", ""),
+        world="The database's disk fills up, and every node's process ends of it.",
+        caught_by=f"{PARTS}test_a_statement_that_found_the_disk_full_is_tried_again[53100]",
+        shows="DiskFullError",
+    ),
     bug(
         "retry: outside the command",
         "exchange/services.py",

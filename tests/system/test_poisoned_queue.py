@@ -1,4 +1,4 @@
-"""Messages in the queue that nobody should send: each is dropped or ignored, and the worker goes on."""
+"""Messages in the queue that nobody should send, and a queue that is gone: the worker goes on."""
 
 from __future__ import annotations
 
@@ -80,4 +80,21 @@ def test_messages_that_nobody_should_send_do_not_stop_the_worker() -> None:
             pytest.fail(f"left in the queue: {rows}")
         before = value(step)
         eventually(lambda: value(step) > before + 2, BACK_S, "the clock goes on")
+        assert system.pid("worker") == worker, "the worker has ended, and was started again"
+
+
+def test_a_queue_that_somebody_drops_is_made_again_by_the_worker_at_work() -> None:
+    with running_system(nodes=1, symbols=1) as system, system.connect() as admin:
+
+        def step() -> int:
+            row = admin.execute("SELECT step FROM exchange_clock").fetchone()
+            assert row is not None
+            return int(row[0])
+
+        eventually(lambda: step() > 1, BACK_S, "the clock goes")
+        worker = system.pid("worker")
+        for _ in range(4):
+            before = step()
+            assert admin.execute("SELECT pgmq.drop_queue('mm_tasks')").fetchone() == (True,)
+            eventually(lambda before=before: step() > before + 1, BACK_S, "the clock goes on without its queue")  # type: ignore[misc]
         assert system.pid("worker") == worker, "the worker has ended, and was started again"
