@@ -3,7 +3,7 @@
 The processes are those of `manage.py up`, with the same commands and roles. Each has its own way to the servers,
 through proxies, so that a network fault hits one of them. One node lives in a network namespace of its own (root only),
 one under a clock that can be set wrong (libfaketime). All processes end with this one. What a killed run leaves (its
-temporary folder mm-chaos-*, a small file system mounted in it, a network namespace) the next one clears away.
+temporary folder mm-chaos-*, small file systems mounted in it, a network namespace) the next one clears away.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import os
+import re
 import secrets
 import shutil
 import signal
@@ -28,10 +30,10 @@ import psycopg
 from django.db import connections
 
 from bench.scaffold import environment
-from chaos.host import Disk, Namespace, can_mount, faketime_library, has_namespaces, remove_namespace
+from chaos.host import PREFIX, Disk, Namespace, can_mount, faketime_library, has_namespaces, remove_namespace
 from chaos.processes import Managed, Supervisor, Tell
 from chaos.proxy import Line, Loop
-from chaos.servers import Servers, wait
+from chaos.servers import SERVERS, Servers, wait
 from mmproject import provision
 from mmproject.conf import ROOT, Conf
 from mmproject.db import Role
@@ -42,9 +44,8 @@ NODES: Final = 3
 CLOCK_NODE: Final = "node-2"  # its wall clock can be set wrong
 NETWORK_NODE: Final = "node-3"  # it has a network of its own, where we are root
 QUOTED_S: Final = 60.0
-PREFIX: Final = "mm-chaos-"  # of the temporary folder
-CLAIM: Final = "claim"  # the file in it that is locked
-DISK: Final = "postgres_a"  # the folder in it that is a small file system
+CLAIM: Final = "claim"  # the file in the temporary folder that is locked
+OUR_NAMESPACE: Final = re.compile(r"mm-\d+")
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 UNQUOTED: Final = """
     SELECT count(*) FROM exchange_quote
@@ -63,7 +64,7 @@ class Arena:
     loop: Loop
     lines: dict[str, Line]
     namespace: Namespace | None
-    disk: Disk | None
+    disks: dict[str, Disk]  # by server; none where we may not mount
     urls: dict[str, str]  # by role, direct, to both servers: for commands run by hand and for us
 
     @property
@@ -165,14 +166,14 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
     sweep(tell)
     namespace = Namespace() if has_namespaces() else None
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    disk = Disk(folder / DISK) if can_mount() else None
+    disks = {name: Disk(folder / name) for name in SERVERS} if can_mount() else {}
     with ExitStack() as undo:  # the last first, and each of them whatever becomes of the others
         undo.callback(_heed_signals, [signal.getsignal(number) for number in SIGNALS])
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.enter_context(_claimed(folder, namespace))
         folder.chmod(0o755)
         (folder / "log").mkdir()
-        if disk:
+        for disk in disks.values():
             undo.callback(disk.unmount)
             disk.mount()
         undo.callback(_keep, folder, keep)
@@ -184,7 +185,7 @@ def arena(settings: Conf, tell: Tell, *, symbols: int, seed: int, keep: Path | N
         supervisor = Supervisor(tell)
         undo.callback(_take_down, supervisor)
         undo.callback(_ignore_signals)
-        yield _made(folder, settings, supervisor, loop, namespace, disk, symbols, seed)
+        yield _made(folder, settings, supervisor, loop, namespace, disks, symbols, seed)
 
 
 @contextmanager
@@ -201,11 +202,14 @@ def sweep(tell: Tell) -> None:
     """Clear away what runs have left that were killed: those whose claim nobody holds any more."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{CLAIM}"):
         with suppress(OSError), path.open() as claim:
+            if os.fstat(claim.fileno()).st_uid != os.geteuid():
+                continue  # anybody can write into the folder for temporary files
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if name := claim.read():
+            if OUR_NAMESPACE.fullmatch(name := claim.read()):
                 remove_namespace(name)
-            if (disk := path.parent / DISK).is_mount():
-                Disk(disk).unmount()
+            for disk in SERVERS:
+                if (path.parent / disk).is_mount():
+                    Disk(path.parent / disk).unmount()
             shutil.rmtree(path.parent)
             tell("chaos", f"cleared away {path.parent.name}, which a run had left that was killed")
 
@@ -235,8 +239,8 @@ def _take_down(supervisor: Supervisor) -> None:
 
 
 def _made(
-    folder: Path, settings: Conf, supervisor: Supervisor, loop: Loop, namespace: Namespace | None, disk: Disk | None,
-    symbols: int, seed: int,
+    folder: Path, settings: Conf, supervisor: Supervisor, loop: Loop, namespace: Namespace | None,
+    disks: dict[str, Disk], symbols: int, seed: int,
 ) -> Arena:  # fmt: skip
     *ports, web = _free_ports(3)
     servers = Servers(folder, (ports[0], ports[1]), secrets.token_urlsafe(24), supervisor)
@@ -256,7 +260,7 @@ def _made(
     urls = {
         role: _with_places(url, both) for role, url in provision.role_urls(servers.primary.url, settings.var).items()
     }
-    found = Arena(folder, settings, supervisor, servers, loop, {}, namespace, disk, urls)
+    found = Arena(folder, settings, supervisor, servers, loop, {}, namespace, disks, urls)
     found.clock_file.write_text("+0\n")
     found.crash_points.mkdir()
     for program in programs(settings, urls, cluster=None):
@@ -297,17 +301,6 @@ def _start(arena: Arena, program: Program) -> None:
     arena.add_process(program.name, command, env)
 
 
-def unsettled(arena: Arena, timeout_s: float) -> list[str]:
-    """What of a healed system is not there after `timeout_s`: empty as soon as all of it is."""
-    deadline = time.monotonic() + timeout_s
-    step = _step(arena)
-    while missing := _missing(arena, step):
-        if time.monotonic() > deadline:
-            return missing
-        time.sleep(0.1)
-    return []
-
-
 _STATE: Final = f"""
     SELECT (SELECT count(*) FROM exchange_quote WHERE NOT quoting_enabled),
            ({UNQUOTED}),
@@ -317,27 +310,27 @@ _STATE: Final = f"""
 """  # noqa: S608 - put together from constants
 
 
-def _missing(arena: Arena, step: int) -> list[str]:
-    try:
-        with arena.connect() as connection:
-            row = connection.execute(_STATE.encode(), [arena.nodes]).fetchone()
-    except psycopg.Error as error:
-        return [f"the database: {error}".strip()]
-    assert row is not None
-    checks = {
-        "every symbol is turned on": row[0] == 0,
-        "every enabled symbol is quoted": row[1] == 0,
-        "every node is registered": row[2] == len(arena.nodes),
-        "the exchange's clock goes on": row[3] > step,
-        "the API is ready": arena.is_ready(),
-    }
-    return [what for what, holds in checks.items() if not holds]
-
-
-def _step(arena: Arena) -> int:
-    try:
-        with arena.connect() as connection:
-            row = connection.execute("SELECT step FROM exchange_clock").fetchone()
-    except psycopg.Error:
-        return 0
-    return int(row[0]) if row else 0
+def unsettled(arena: Arena, timeout_s: float) -> list[str]:
+    """What of a healed system is not there after `timeout_s`: empty as soon as all of it is."""
+    deadline = time.monotonic() + timeout_s
+    step: int | None = None  # of the clock, at first
+    while True:
+        try:
+            with arena.connect() as connection:
+                row = connection.execute(_STATE.encode(), [arena.nodes]).fetchone()
+        except psycopg.Error as error:
+            missing = [f"the database: {error}".strip()]
+        else:
+            assert row is not None
+            step = row[3] if step is None else step
+            checks = {
+                "every symbol is turned on": row[0] == 0,
+                "every enabled symbol is quoted": row[1] == 0,
+                "every node is registered": row[2] == len(arena.nodes),
+                "the exchange's clock goes on": row[3] > step,
+                "the API is ready": arena.is_ready(),
+            }
+            missing = [what for what, holds in checks.items() if not holds]
+        if not missing or time.monotonic() > deadline:
+            return missing
+        time.sleep(0.1)

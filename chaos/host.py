@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+PREFIX: Final = "mm-chaos-"  # of temporary folders
 FAKETIME: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -23,20 +24,26 @@ def faketime_library() -> Path | None:
 
 
 class Namespace:
-    """A network namespace and a pair of interfaces into it, made and removed by us."""
+    """A network namespace and a pair of interfaces into it, made and removed by us.
 
-    def __init__(self, tag: str = "") -> None:
-        number = (os.getpid() + len(tag)) % 16_000
+    Its numbers follow from our process's; `tried` is for one that only shows whether it can be made.
+    """
+
+    def __init__(self, *, tried: bool = False) -> None:
+        number, tag = (2 * os.getpid() + tried) % 16_000, "t" * tried
         self.name = f"mm-{os.getpid()}{tag}"
         self.near, self.far = f"mmn{number}", f"mmf{number}"
         # A small net of the range that is set aside for trying out networks (RFC 2544).
         self.host = f"198.18.{number // 64 % 256}.{number % 64 * 4 + 1}"
         self._inside = f"198.18.{number // 64 % 256}.{number % 64 * 4 + 2}"
+        self._has_link = False
 
     def make(self) -> None:
+        """Raises subprocess.SubprocessError."""
+        _ip(f"netns add {self.name}")
+        _ip(f"link add {self.near} type veth peer name {self.far} netns {self.name}")
+        self._has_link = True
         for command in (
-            f"netns add {self.name}",
-            f"link add {self.near} type veth peer name {self.far} netns {self.name}",
             f"addr add {self.host}/30 dev {self.near}",
             f"link set {self.near} up",
             f"-n {self.name} addr add {self._inside}/30 dev {self.far}",
@@ -47,8 +54,9 @@ class Namespace:
 
     def remove(self) -> None:
         # The interfaces first: those of a removed namespace go a while later, and their names are taken until then.
-        with suppress(subprocess.SubprocessError):
-            _ip(f"link del {self.near}")
+        if self._has_link:  # or another's has that name
+            with suppress(subprocess.SubprocessError):
+                _ip(f"link del {self.near}")
         remove_namespace(self.name)
 
     def unplug(self) -> None:
@@ -74,7 +82,7 @@ def has_namespaces() -> bool:
     """Whether we may make network namespaces here: root, with iproute2, outside a locked-down container."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    tried = Namespace("t")
+    tried = Namespace(tried=True)
     try:
         tried.make()
     except subprocess.SubprocessError:
@@ -85,7 +93,7 @@ def has_namespaces() -> bool:
 
 
 class Disk:
-    """A small file system in memory for the first server's data, that can be filled (root only)."""
+    """A small file system in memory for a server's data, that can be filled (root only)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,7 +123,7 @@ def can_mount() -> bool:
     """Whether we may mount a file system here."""
     if os.geteuid() != 0:
         return False
-    with tempfile.TemporaryDirectory(prefix="mm-chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         tried = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
         if tried.returncode == 0:
             subprocess.run(["umount", folder], check=False)

@@ -26,13 +26,17 @@ RETRY_MIN_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 SETTLE_TIMEOUT_S: Final = 90.0  # that an order's outcome may stay unknown for; longer than any outage
 REPEATS: Final = 0.05  # of the orders are sent again although they were answered
+READS: Final = 0.05  # of the answers are followed by a look at what they have changed
+OPEN: Final = ("resting", "partially_filled")
 
 Answer = dict[str, Any]
-Request = Literal["order", "cancel", "order_state"]
+Request = Literal["order", "cancel", "order_state", "positions", "fills"]
 REQUESTS: Final[dict[Request, tuple[str, str]]] = {
     "order": ("POST", "/api/v1/orders"),
-    "cancel": ("DELETE", "/api/v1/orders/{}"),
-    "order_state": ("GET", "/api/v1/orders/{}"),
+    "cancel": ("DELETE", "/api/v1/orders/{client_order_id}"),
+    "order_state": ("GET", "/api/v1/orders/{client_order_id}"),
+    "positions": ("GET", "/api/v1/positions?limit=1000"),
+    "fills": ("GET", "/api/v1/fills?limit=1000&symbol={symbol}&after={after}"),
 }
 
 
@@ -155,14 +159,16 @@ class Client(threading.Thread):
             while not self._stopped.is_set():
                 count += 1
                 order = made_up(self._dice, self._dice.choice(self._terms), f"{self._tag}-{self._number}-{count}")
-                answer = self._settled("order", order["client_order_id"], order)
+                answer = self._settled("order", order)
                 if answer is None:
                     continue
                 told = {key: value for key, value in order.items() if key in ("symbol", "side", "type")}
                 self._acknowledge({**told, "time_in_force": order["time_in_force"], **answer})
                 self.sent.append(Sent(order, answer, time.time()))
-                if answer["status"] in ("resting", "partially_filled") and self._dice.random() < 0.5:
-                    self._cancel(order["client_order_id"])
+                if self._dice.random() < READS:
+                    self._read(order["symbol"], answer)
+                if answer["status"] in OPEN and self._dice.random() < 0.5:
+                    self._cancel({"client_order_id": order["client_order_id"]})
                 if self._dice.random() < REPEATS:
                     self._repeat(self._dice.choice(self.sent))
                 if self._pause_s:
@@ -173,14 +179,24 @@ class Client(threading.Thread):
         finally:
             self._http.close()
 
-    def _cancel(self, order_id: str) -> None:
-        answer = self._settled("cancel", order_id, None)
+    def _read(self, symbol: str, answer: Answer) -> None:
+        """What others see of it, for the history to judge."""
+        self._asked("positions", {})
+        if answer["fills"]:
+            self._asked("fills", {"symbol": symbol, "after": answer["fills"][0]["fill_id"]})
+
+    def _cancel(self, order: dict[str, str]) -> None:
+        answer = self._settled("cancel", order)
         if answer is not None:
             self._acknowledge(answer)
+            return
+        state = self._settled("order_state", order)  # it came too late, they say
+        if state is not None and state["status"] in OPEN:
+            self.tally.wrong.append(f"a cancel was refused, and the order is open: {state}")
 
     def _repeat(self, one: Sent) -> None:
         """Send it again: the answer is to be the first one, whatever has become of the order since."""
-        again = self._settled("order", one.order["client_order_id"], one.order)
+        again = self._settled("order", one.order)
         if again is not None and again != one.answer:
             self.tally.wrong.append(f"first answered {one.answer}, and again {again}")
         self.tally.repeated += again == one.answer
@@ -191,12 +207,13 @@ class Client(threading.Thread):
         self.tally.longest_wait_s = max(self.tally.longest_wait_s, now - self._last_at)
         self._last_at = now
 
-    def _settled(self, op: Request, order_id: str, order: dict[str, str] | None) -> Answer | None:
+    def _settled(self, op: Request, order: dict[str, str]) -> Answer | None:
         """The answer, however long it takes. None: a cancel came too late, or the answer was wrong (and is noted)."""
+        order_id = order["client_order_id"]
         deadline, pause_s = time.monotonic() + SETTLE_TIMEOUT_S, RETRY_MIN_S
         unknown = happened = False
         while True:
-            response = self._asked(op, order_id, order)
+            response = self._asked(op, order)
             if response is not None and response.status_code < 500:
                 break
             unknown = True
@@ -205,7 +222,7 @@ class Client(threading.Thread):
                 return None
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_CAP_S)
-            state = self._asked("order_state", order_id, None)
+            state = self._asked("order_state", {"client_order_id": order_id})
             happened |= op == "order" and state is not None and state.status_code == 200
         if unknown and op == "order":
             self.tally.unknown += 1
@@ -217,17 +234,17 @@ class Client(threading.Thread):
             self.tally.wrong.append(f"{op} {order_id}: {response.status_code} {response.text[:200]}")
         return None
 
-    def _asked(self, op: Request, order_id: str, order: dict[str, str] | None) -> httpx.Response | None:
+    def _asked(self, op: Request, given: dict[str, str]) -> httpx.Response | None:
         """None: it may have happened or not, which is what is found out next."""
         answers: list[httpx.Response] = []
 
         def send() -> tuple[int, Any]:
             method, path = REQUESTS[op]
-            answers.append(self._http.request(method, path.format(order_id), json=order))
+            answers.append(self._http.request(method, path.format_map(given), json=given if method == "POST" else None))
             return answers[0].status_code, answers[0].json() if answers[0].status_code < 500 else None
 
         try:
-            recorded(self._history, op, order or {"client_order_id": order_id}, send)
+            recorded(self._history, op, given, send)
         except httpx.TransportError:
             return None
         return answers[0]

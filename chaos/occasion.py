@@ -112,17 +112,31 @@ class Occasion:
         """An operator's command, recorded; None when no answer came."""
         reason = f"chaos {self.seed} {time.time_ns()}: {why}"
         path = f"/api/v1/symbols/{symbol}/quoting" if symbol else "/api/v1/quoting"
+        told = {"symbol": symbol, "enabled": enabled, "reason": reason}
+        return self._post(http, "toggle", told, path, {"enabled": enabled, "reason": reason})
+
+    def order(self, http: httpx.Client, order: dict[str, str]) -> httpx.Response | None:
+        """A client's order, recorded in the history; None when no answer came."""
+        return self._post(http, "order", order, "/api/v1/orders", order)
+
+    def _post(
+        self, http: httpx.Client, op: str, told: dict[str, Any], path: str, body: dict[str, Any]
+    ) -> httpx.Response | None:
         answers: list[httpx.Response] = []
 
         def send() -> tuple[int, Any]:
-            answers.append(http.post(path, json={"enabled": enabled, "reason": reason}))
+            answers.append(http.post(path, json=body))
             return answers[0].status_code, answers[0].json() if answers[0].status_code < 500 else None
 
         try:
-            recorded(self.history, "toggle", {"symbol": symbol, "enabled": enabled, "reason": reason}, send)
+            recorded(self.history, op, told, send)
         except httpx.TransportError:
             return None
         return answers[0]
+
+    def acknowledge(self, order: dict[str, str], answer: dict[str, Any]) -> None:
+        """Into the clients' record, on disk: it has to be there at the end (I10)."""
+        self.record.write({**{key: order[key] for key in ("symbol", "side", "type", "time_in_force")}, **answer})
 
     @property
     def process(self) -> Any:

@@ -18,6 +18,7 @@ from typing import Final
 POLL_S: Final = 0.05
 RESTART_S: Final = 0.5  # between an end and the next start
 STOP_S: Final = 10.0
+ENDING: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
 Tell = Callable[[str, str], None]  # who, what
 
@@ -35,6 +36,8 @@ class Managed:
     wanted: bool = True
     starts: int = 0
     popen: subprocess.Popen[bytes] | None = None
+    told_to_end: bool = False  # this start of it, by us
+    may_end: bool = False  # by itself, of what we do to it just now
     ended_at: float = -RESTART_S
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -50,14 +53,19 @@ class Managed:
             if self.popen is None or self.popen.poll() is not None:
                 return False
             self.popen.send_signal(number)
+            self.told_to_end |= number in ENDING
             return True
 
 
 class Supervisor:
-    """Keeps the wanted ones running. Errors of starting are told, and tried again."""
+    """Keeps the wanted ones running. Errors of starting are told, and tried again.
+
+    `unexplained` is what no fault of ours explains: a process that ended by itself, or would not when it was told to.
+    """
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
+        self.unexplained: list[str] = []
         self._all: dict[str, Managed] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -87,8 +95,12 @@ class Supervisor:
         with process.lock:
             if process.popen is not None and process.popen.poll() is not None:
                 code = process.popen.returncode
-                process.popen, process.ended_at = None, time.monotonic()
-                self._tell(process.name, f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended: {code}")
+                how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended: {code}"
+                self._tell(process.name, how)
+                # A process that is to die at a crash point does so by SIGKILL.
+                if process.wanted and not (process.told_to_end or process.may_end or code == -signal.SIGKILL):
+                    self.unexplained.append(f"{process.name} {how}, by itself")
+                process.popen, process.told_to_end, process.ended_at = None, False, time.monotonic()
             due = time.monotonic() - process.ended_at > RESTART_S
             if process.popen is None and process.wanted and due and not self._stop.is_set():
                 process.prepare()
@@ -123,6 +135,7 @@ class Supervisor:
             self.ended(name, timeout_s)
         except TimeoutError:
             self._tell(name, "killed: it did not stop")
+            self.unexplained.append(f"{name} did not stop within {timeout_s:g} s, and was killed")
             process.signal(signal.SIGKILL)
             self.ended(name, timeout_s)
 

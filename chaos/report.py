@@ -13,15 +13,20 @@ from django.template.loader import render_to_string
 from chaos.run import Bout
 from chaos.watch import spread
 
+FILES: Final = ("chaos.json", "chaos.html")
 COLOURS: Final = 6
 ROW: Final = 18  # pixels of the picture
 LEFT: Final = 190
 WIDTH: Final = 1100
 
 
-def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """All bouts, and their sums. `left_out` are the faults that were not asked for, or could not be had."""
+def document(bouts: Sequence[Bout], left_out: Sequence[str] = (), *, to_come: int = 0) -> dict[str, Any]:
+    """All bouts so far, and their sums: ok when all of them are, and no more are to come.
+
+    `left_out` are the faults that were not asked for, or could not be had.
+    """
     counts: Counter[str] = Counter()
+    not_taken_over: Counter[str] = Counter()
     sometimes: Counter[str] = Counter()
     orders: Counter[str] = Counter()
     snapshots: Counter[str] = Counter()
@@ -29,13 +34,15 @@ def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, A
     stream: Counter[str] = Counter()
     for bout in bouts:
         counts.update(bout.counts)
+        not_taken_over.update(bout.not_taken_over)
         sometimes.update(bout.sometimes)
         operations.update(bout.history.get("operations", {}))
         stream.update(bout.stream)
         orders.update({name: value for name, value in bout.orders.items() if isinstance(value, int)})
         snapshots.update({name: value for name, value in bout.snapshots.items() if name != "longest_ms"})
     return {
-        "ok": all(bout.ok for bout in bouts),
+        "ok": all(bout.ok for bout in bouts) and not to_come,
+        "bouts_to_come": to_come,
         "minutes": round(sum(bout.seconds for bout in bouts) / 60, 2),
         "faults": dict(counts),
         "left_out": list(left_out),
@@ -48,6 +55,7 @@ def document(bouts: Sequence[Bout], left_out: Sequence[str] = ()) -> dict[str, A
         "broken": [f"seed {bout.seed}: {text}" for bout in bouts for text in (*bout.broken, *bout.invalid)],
         "gaps_by_fault": _joined(bouts, "gap_seconds"),
         "takeovers_by_fault": _joined(bouts, "takeover_seconds"),
+        "not_taken_over": dict(not_taken_over),
         "bouts": [bout.as_json() for bout in bouts],
     }
 
@@ -61,24 +69,34 @@ def _joined(bouts: Sequence[Bout], name: str) -> dict[str, Any]:
     return {fault: spread(values) for fault, values in found.items()}
 
 
+def clear(folder: Path) -> None:
+    """Take an earlier run's verdict out of the folder."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def write(found: dict[str, Any], folder: Path) -> None:
     """chaos.json and chaos.html in the folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "chaos.json").write_text(json.dumps(found, indent=1))
+    document, page = (folder / name for name in FILES)
+    document.write_text(json.dumps(found, indent=1))
     pictures = [_picture(bout) for bout in found["bouts"]]
-    page = render_to_string("chaos/report.html", {**found, "pictures": pictures, "fault_rows": fault_rows(found)})
-    (folder / "chaos.html").write_text(page)
+    shown = {**found, "pictures": pictures, "fault_rows": fault_rows(found)}
+    page.write_text(render_to_string("chaos/report.html", shown))
 
 
 def fault_rows(found: dict[str, Any]) -> list[list[Any]]:
-    """Per fault: name, times, then of the gaps near it and of its takeovers how many, p50, p99 and max in ms."""
+    """Per fault: name, times, then of the gaps near it and of its takeovers how many, p50, p99 and max in ms.
+
+    Last how many of the symbols that were its node's nobody else had quoted by then.
+    """
     rows = []
     for name, count in found["faults"].items():
         row = [name, count]
         for kind in ("gaps_by_fault", "takeovers_by_fault"):
             one = found[kind].get(name, {})
             row += [one.get("count", 0), *(one.get(key, "") for key in ("p50_ms", "p99_ms", "max_ms"))]
-        rows.append(row)
+        rows.append([*row, found["not_taken_over"].get(name, "")])
     return rows
 
 

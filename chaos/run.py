@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ TAKEN_OVER_S: Final = 5.0  # ... and takeovers so long after a node was hit; wha
 JOIN_S: Final = 240.0
 
 SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
+RECORDED: Final = ("replace", "renew", "order", "cancel", "positions", "fills")  # by every run, however short
 
 # What has to have happened at least once if one of these faults was to, or the run has shown too little.
 SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
@@ -47,7 +47,7 @@ SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "duplicates_answered": ("an order that had been answered was sent again, and answered the same", frozenset()),
     "serialization_retries": ("a command lost a deadlock, was run again, and answered", frozenset({"deadlock"})),
     "unknown_outcomes_resolved": (
-        "an order whose answer was lost was asked about, and settled",
+        "an order whose answer was lost was asked about, and had happened",
         frozenset({"reset_around_commit", "postgres_kill", "daphne_killed_in_toggle", "failover", "rolling_restart"}),
     ),
     "streams_resumed": (
@@ -71,6 +71,7 @@ class Bout:
     sometimes: dict[str, int] = field(default_factory=dict)
     gap_seconds: dict[str, list[float]] = field(default_factory=dict)  # by fault
     takeover_seconds: dict[str, list[float]] = field(default_factory=dict)
+    not_taken_over: dict[str, int] = field(default_factory=dict)  # symbols, by fault: not quoted by another by then
     gaps: list[dict[str, Any]] = field(default_factory=list)
     tenures: list[dict[str, Any]] = field(default_factory=list)
     orders: dict[str, Any] = field(default_factory=dict)
@@ -95,7 +96,8 @@ class Bout:
             "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots, "checked": self.checked,
             "history": self.history, "stream": self.stream,
             "violations": self.violations, "gaps_by_fault": _spread(self.gap_seconds),
-            "takeovers_by_fault": _spread(self.takeover_seconds), "gaps": self.gaps, "tenures": self.tenures,
+            "takeovers_by_fault": _spread(self.takeover_seconds), "not_taken_over": self.not_taken_over,
+            "gaps": self.gaps, "tenures": self.tenures,
             "occasions": [_occasion(one, self.began_at) for one in self.occasions], "timeline": self.timeline,
         }  # fmt: skip
 
@@ -115,7 +117,7 @@ def _occasion(one: Occasion, began_at: float) -> dict[str, Any]:
 def run(
     settings: Conf, faults: Sequence[Fault], *, seed: int, seconds: float, symbols: int, folder: Path | None, say: Tell
 ) -> Bout:
-    """Raises NotThere when the cluster does not come up."""
+    """Whatever ends it early, a cluster that does not come up too, is told in its `broken`."""
     bout = Bout(seed, seconds, tuple(faults), schedule(faults, seed, seconds))
     began = time.monotonic()
 
@@ -123,11 +125,11 @@ def run(
         bout.timeline.append({"s": round(time.time() - (bout.began_at or time.time()), 2), "who": who, "what": what})
         say(who, what)
 
-    with (
-        tempfile.TemporaryDirectory(prefix="mm-record-") as scratch,
-        arena(settings, tell, symbols=symbols, seed=seed, keep=folder) as found,
-    ):
-        _bout(bout, found, (folder or Path(scratch)) / "acknowledged.jsonl", tell)
+    try:
+        with arena(settings, tell, symbols=symbols, seed=seed, keep=folder) as found:
+            _bout(bout, found, (folder or found.folder) / "acknowledged.jsonl", tell)
+    except Exception as error:  # noqa: BLE001 - no verdict is the worst one: what has been seen is to be told
+        bout.broken.append(f"it ended early: {type(error).__name__}: {error}".strip())
     bout.took_s = time.monotonic() - began
     return bout
 
@@ -149,9 +151,7 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
     try:
         follow(bout, found, record, recorder, stop, tell)
         tell("chaos", "all is healed")
-        bout.broken += [
-            f"not within {SETTLE_S:g} s after the last fault: {what}" for what in unsettled(found, SETTLE_S)
-        ]
+        _settle(bout, found)
         bout.broken += [f"{client.name} ended early" for client in clients if not client.is_alive()]
     finally:
         stop.set()
@@ -162,6 +162,13 @@ def _bout(bout: Bout, found: Arena, path: Path, tell: Tell) -> None:
         judge.close()
         record.close()
     _judge(bout, found, record, clients, judge, spectator, tell)
+
+
+def _settle(bout: Bout, found: Arena) -> None:
+    at_s = time.time() - bout.began_at
+    bout.broken += [
+        f"healed at {at_s:.0f} s, and not within {SETTLE_S:g} s: {what}" for what in unsettled(found, SETTLE_S)
+    ]
 
 
 def follow(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: threading.Event, tell: Tell) -> None:
@@ -189,7 +196,7 @@ def follow(bout: Bout, found: Arena, record: Record, recorder: Recorder, stop: t
         happened = {one.fault.name for one in bout.occasions if not one.cut_short}
         # What never found anything to break comes once more, now that all else is healed.
         for missed in {entry.fault.name: entry for entry in bout.planned if entry.fault.name not in happened}.values():
-            unsettled(found, SETTLE_S)
+            _settle(bout, found)
             begin(missed)
             threads[-1].join(JOIN_S)
         time.sleep(max(0.0, end - time.time()))
@@ -251,6 +258,7 @@ def _judge(
     bout.violations = judge.violations
     bout.broken += sorted({f"{one['id']} {one['name']} while it ran" for one in judge.violations})
     bout.broken += [f"verify failed: {error}" for error in judge.errors[:5]]
+    bout.broken += found.supervisor.unexplained
     _orders(bout, record, clients)
     with found.connect() as connection:
         _history(bout, found, connection)
@@ -280,7 +288,7 @@ def _orders(bout: Bout, record: Record, clients: list[Client]) -> None:
     }
     bout.sometimes |= {
         "duplicates_answered": bout.orders["sent_again"],
-        "unknown_outcomes_resolved": bout.orders["unknown_at_first"] - sum("no outcome" in text for text in wrong),
+        "unknown_outcomes_resolved": bout.orders["of_those_had_happened"],
     }
     bout.broken += [f"a client: {text}" for text in wrong[:10]]
     bout.broken += [f"{name} did not end" for name in stuck]
@@ -294,6 +302,7 @@ def _gaps(bout: Bout, found: list[watch.Version]) -> None:
     ]
     near: dict[str, list[float]] = defaultdict(list)
     taken: dict[str, list[float]] = defaultdict(list)
+    not_taken: Counter[str] = Counter()
     for one in bout.occasions:
         near[one.fault.name] += [
             gap.seconds for gap in all_gaps if gap.began_at < one.ended_at + AFTERMATH_S and gap.ended_at > one.began_at
@@ -301,8 +310,10 @@ def _gaps(bout: Bout, found: list[watch.Version]) -> None:
         if one.symbols:
             since = one.hit_at or one.began_at
             until = max(one.ended_at, since + TAKEN_OVER_S)
-            taken[one.fault.name] += watch.taken_over(found, one.symbols, since, until)
-    bout.gap_seconds, bout.takeover_seconds = dict(near), dict(taken)
+            seconds = watch.taken_over(found, one.symbols, since, until)
+            taken[one.fault.name] += seconds
+            not_taken[one.fault.name] += len(one.symbols) - len(seconds)
+    bout.gap_seconds, bout.takeover_seconds, bout.not_taken_over = dict(near), dict(taken), dict(not_taken)
 
 
 def _tenures(bout: Bout, connection: psycopg.Connection[Any]) -> None:
@@ -327,7 +338,7 @@ def _history(bout: Bout, found: Arena, connection: psycopg.Connection[Any]) -> N
         bout.broken.append(f"history: {error}")
         return
     bout.history = report.as_json()
-    bout.invalid += [f"no {op} is in the history" for op in ("replace", "renew", "order") if not report.operations[op]]
+    bout.invalid += [f"no {op} is in the history" for op in RECORDED if not report.operations[op]]
     for name, one in report.checks().items():
         bout.broken += [f"{name}: {violation.what}" for violation in one.violations[:5]]
 

@@ -23,6 +23,7 @@ import psycopg
 from chaos.processes import Managed, Supervisor
 from mmproject.postgres import ADMIN, Cluster, dropped
 
+SERVERS: Final = ("postgres_a", "postgres_b")
 WAIT_S: Final = 40.0
 POLL_S: Final = 0.05
 BASEBACKUP_S: Final = 120.0
@@ -76,8 +77,8 @@ class Servers:
     def __init__(self, folder: Path, ports: tuple[int, int], password: str, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._folder = folder
-        self.primary = self._server("postgres_a", ports[0], password)
-        self.standby = self._server("postgres_b", ports[1], password)
+        self.primary = self._server(SERVERS[0], ports[0], password)
+        self.standby = self._server(SERVERS[1], ports[1], password)
 
     def _server(self, name: str, port: int, password: str) -> Server:
         cluster = Cluster(self._folder / name / "data", port, password)

@@ -147,7 +147,7 @@ def gaps(found: Iterable[Version]) -> list[Gap]:
 def taken_over(found: Iterable[Version], symbols: Iterable[str], since: float, until: float) -> list[float]:
     """For each of these symbols: seconds from `since` to the first quote by another node or incarnation than before.
 
-    Those that had none by `until` are left out.
+    Those that had none by `until` are left out: the caller counts them.
     """
     wanted = set(symbols)
     last: dict[str, str] = {}
@@ -168,7 +168,8 @@ _COUNTS: Final = {
     # Tenures that ended with their node, and were followed by another's.
     "takeovers": """
         SELECT count(*) FROM authority_tenure t WHERE reason IN ('expired', 'session_lost')
-           AND EXISTS (SELECT FROM authority_tenure n WHERE n.symbol = t.symbol AND n.epoch = t.epoch + 1)""",
+           AND EXISTS (SELECT FROM authority_tenure n
+                        WHERE n.symbol = t.symbol AND n.epoch = t.epoch + 1 AND n.node <> t.node)""",
     "fenced_writes_refused": "SELECT count(*) FROM journal_activity WHERE kind = 'refused'",
 }
 

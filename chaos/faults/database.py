@@ -14,7 +14,6 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from chaos.arena import DISK
 from chaos.occasion import Broken, Occasion
 from chaos.servers import Server
 from mmproject.primary import is_unreplicated
@@ -96,8 +95,8 @@ def _write_in_vain(it: Occasion, old: Server, reason: str) -> str:
 
 def disk_full(it: Occasion) -> None:
     """No space for the data or the log, until something was refused for it and for a while after; then some again."""
-    assert it.arena.disk is not None
-    log = it.arena.folder / "log" / f"{DISK}.log"  # of the server on the small disk, which may follow just now
+    primary = it.arena.servers.primary
+    disk, log = it.arena.disks[primary.name], it.arena.folder / "log" / f"{primary.name}.log"
     already = log.stat().st_size
 
     def refused() -> int:
@@ -106,15 +105,17 @@ def disk_full(it: Occasion) -> None:
             return written.read().count(b"No space left on device")
 
     with it.database_lost():  # it may end of it
-        it.arena.disk.fill()
+        primary.process.may_end = True
+        disk.fill()
         try:
             with suppress(Broken):  # what is there already may do for a while: the log's files are used again
                 it.eventually(lambda: refused() or it.stop.is_set(), "something is refused", FULL_S)
             it.wait()
         finally:
-            it.arena.disk.free()
-        it.eventually(it.arena.servers.primary.answers, "the server answers again")
-    it.details["refused"] = refused()
+            disk.free()
+        it.eventually(primary.answers, "the server answers again")
+        primary.process.may_end = False
+    it.details |= {"server": primary.name, "refused": refused()}
     it.cut_short = not it.details["refused"]
 
 
@@ -163,6 +164,9 @@ def short_statements(it: Occasion) -> None:
             for role in LOGINS.values():
                 connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '50ms'").format(sql.Identifier(role)))
             _end_sessions(connection)
+        with suppress(psycopg.errors.QueryCanceled), it.arena.connect("console") as connection:
+            connection.execute("SELECT pg_sleep(1)")
+            it.expect(False, "a statement of a second, and its role's limit is 50 ms")
         it.wait()
     finally:
         it.eventually(lambda: _restore_limits(it), "the roles' limits are restored")
@@ -222,13 +226,14 @@ def _deadlock(it: Occasion) -> bool:
         ours.execute("SET statement_timeout = '2500ms'")
         with suppress(psycopg.errors.QueryCanceled), ours.transaction():
             ours.execute("SELECT FROM ledger_position WHERE symbol = %s FOR UPDATE", [symbol])
-            sent = pool.submit(http.post, "/api/v1/orders", json=order)
+            sent = pool.submit(it.order, http, order)
             with suppress(Broken):
                 it.eventually(partial(_waits_or_is_done, it, ours.info.backend_pid, sent), "an order waits for us", 1)
             ours.execute("SELECT FROM exchange_quote WHERE symbol = %s FOR UPDATE", [symbol])
-        with suppress(httpx.TransportError):
-            it.details["answer"] = sent.result().status_code
-    if it.details["answer"] == 200:
+        answer = sent.result()
+        it.details["answer"] = answer and answer.status_code
+    if answer is not None and it.details["answer"] == 200:
+        it.acknowledge(order, answer.json())
         with suppress(Broken):  # a session reports what it counted with a delay
             it.eventually(lambda: it.rows(DEADLOCKS)[0][0] > before, "a deadlock was counted", 2)
             return True

@@ -14,6 +14,7 @@ from chaos.proxy import Direction, Moment
 
 def partition_both(it: Occasion) -> None:
     line = it.arena.lines[it.node or ""]
+    it.cut_short = not it.symbols
     line.close_way("up", "down")
     try:
         it.wait()
@@ -27,6 +28,7 @@ def partition_one_way(it: Occasion) -> None:
     way = it.dice.choice(ways)
     line.close_way(way)
     it.details["closed"] = way
+    it.cut_short = not it.symbols
     try:
         it.wait()
     finally:
@@ -60,6 +62,7 @@ def late_write(it: Occasion) -> None:
 def partition_network(it: Occasion) -> None:
     """The cable of the node that has a network of its own."""
     assert it.arena.namespace is not None
+    it.cut_short = not it.symbols
     it.arena.namespace.unplug()
     try:
         it.wait()

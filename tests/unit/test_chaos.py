@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -12,16 +15,22 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from chaos import arena, run
 from chaos.catalogue import FAULTS
+from chaos.host import PREFIX
 from chaos.occasion import Fault, Occasion
+from chaos.processes import Managed, Supervisor
 from chaos.proxy import Line, Loop, Moment, Proxy
+from chaos.report import document
 from chaos.run import Bout, follow
 from chaos.schedule import REST_S, TAIL_S, Entry, schedule
+from chaos.servers import wait
 from chaos.spectator import departures
 from chaos.watch import Version, gaps, spread, taken_over
+from mmproject.conf import conf
 from mmproject.primary import is_unreplicated
 
 
@@ -268,6 +277,53 @@ def test_a_row_missed_doubled_or_made_up_is_seen(stretches: list[list[str]], fou
     assert departures(stretches, ["1-1", "1-2", "2-3", "2-4"]) == found
 
 
+# --- What ends by itself, and a run without a verdict ----------------------------------------------------------------
+
+
+def test_a_process_that_ends_by_itself_is_a_finding_and_one_that_we_end_is_not(tmp_path: Path) -> None:
+    supervisor = Supervisor(lambda _who, _what: None)
+
+    def begin(name: str, code: str, **options: Any) -> Managed:
+        command = [sys.executable, "-c", code]
+        return supervisor.add(Managed(name, command, dict(os.environ), tmp_path, tmp_path / name, **options))
+
+    try:
+        ends = [begin("error", "exit(3)"), begin("nothing", "pass")]
+        begin("excused", "exit(1)", may_end=True)
+        begin("crash_point", "import os; os.kill(os.getpid(), 9)")
+        killed, stubborn = (
+            begin(name, f"import signal, time; signal.signal(15, {handler}); print(1, flush=True); time.sleep(60)")
+            for name, handler in (("killed", "signal.SIG_DFL"), ("stubborn", "signal.SIG_IGN"))
+        )
+        wait(lambda: all(one.log.exists() and one.log.read_text() for one in (killed, stubborn)), "both have begun")
+        killed.signal(signal.SIGTERM)
+        wait(lambda: all(one.starts > 1 for one in (*ends, killed)), "they are started again")
+        supervisor.stop("stubborn", timeout_s=0.2)
+    finally:
+        supervisor.close()
+    assert set(supervisor.unexplained) == {
+        "error ended: 3, by itself",
+        "nothing ended: 0, by itself",
+        "stubborn did not stop within 0.2 s, and was killed",
+    }
+
+
+def test_a_bout_that_ends_early_is_not_ok_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError("no server came back")
+
+    monkeypatch.setattr(run, "arena", lost)
+    bout = run.run(conf, FAULTS, seed=1, seconds=600, symbols=1, folder=None, say=lambda _who, _what: None)
+    assert bout.broken == ["it ended early: OperationalError: no server came back"]
+    assert not document([bout])["ok"]
+
+
+def test_a_run_is_ok_when_no_bout_is_to_come() -> None:
+    done = Bout(1, 60.0, FAULTS, [])
+    assert document([done])["ok"]
+    assert not document([done], to_come=1)["ok"]
+
+
 # --- What a killed run leaves ----------------------------------------------------------------------------------------
 
 
@@ -277,11 +333,11 @@ def test_what_a_killed_run_left_is_cleared_away_and_a_running_one_is_let_be(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     told: list[str] = []
     for name in ("dead", "alive", "begun"):
-        (tmp_path / f"{arena.PREFIX}{name}").mkdir()
+        (tmp_path / f"{PREFIX}{name}").mkdir()
     for name in ("dead", "alive"):
-        (tmp_path / f"{arena.PREFIX}{name}" / arena.CLAIM).touch()
-    with (tmp_path / f"{arena.PREFIX}alive" / arena.CLAIM).open() as claim:
+        (tmp_path / f"{PREFIX}{name}" / arena.CLAIM).touch()
+    with (tmp_path / f"{PREFIX}alive" / arena.CLAIM).open() as claim:
         fcntl.flock(claim, fcntl.LOCK_EX)
         arena.sweep(lambda _who, what: told.append(what))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{arena.PREFIX}alive", f"{arena.PREFIX}begun"]
-    assert told == [f"cleared away {arena.PREFIX}dead, which a run had left that was killed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}alive", f"{PREFIX}begun"]
+    assert told == [f"cleared away {PREFIX}dead, which a run had left that was killed"]
