@@ -201,9 +201,10 @@ def _claimed(folder: Path, namespace: Namespace | None) -> Iterator[None]:
 def sweep(tell: Tell) -> None:
     """Clear away what runs have left that were killed: those whose claim nobody holds any more."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{CLAIM}"):
+        with suppress(OSError):
+            if path.parent.lstat().st_uid != os.geteuid():
+                continue  # anybody can make one like it in the folder for temporary files
         with suppress(OSError), path.open() as claim:
-            if os.fstat(claim.fileno()).st_uid != os.geteuid():
-                continue  # anybody can write into the folder for temporary files
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if OUR_NAMESPACE.fullmatch(name := claim.read()):
                 remove_namespace(name)

@@ -181,9 +181,15 @@ class Client(threading.Thread):
 
     def _read(self, symbol: str, answer: Answer) -> None:
         """What others see of it, for the history to judge."""
-        self._asked("positions", {})
-        if answer["fills"]:
-            self._asked("fills", {"symbol": symbol, "after": answer["fills"][0]["fill_id"]})
+        asked = [self._asked("positions", {})]
+        ours = [fill["fill_id"] for fill in answer["fills"] if "-X" not in fill["fill_id"]]  # not between two of theirs
+        if ours:
+            asked.append(self._asked("fills", {"symbol": symbol, "after": ours[0]}))
+        self.tally.wrong += [
+            f"a read was answered {one.status_code}: {one.text[:200]}"
+            for one in asked
+            if one is not None and one.status_code not in (200, 503)
+        ]
 
     def _cancel(self, order: dict[str, str]) -> None:
         answer = self._settled("cancel", order)

@@ -52,6 +52,7 @@ def document(bouts: Sequence[Bout], left_out: Sequence[str] = (), *, to_come: in
         "operations": dict(operations),  # recorded, and checked as a history
         "stream": dict(stream),
         "violations": [one for bout in bouts for one in bout.violations],
+        "excused": sum(len(bout.excused) for bout in bouts),
         "broken": [f"seed {bout.seed}: {text}" for bout in bouts for text in (*bout.broken, *bout.invalid)],
         "gaps_by_fault": _joined(bouts, "gap_seconds"),
         "takeovers_by_fault": _joined(bouts, "takeover_seconds"),

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, pgmq
-from psycopg.errors import UndefinedTable
+from psycopg.errors import RaiseException, UndefinedTable
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,8 @@ class Channel(pgmq.Channel):
                 found = connection.execute(READ, [name, self.visibility_timeout, most]).fetchall() if most else []
         except UndefinedTable:
             log.error("queue made again, somebody had dropped it", queue=name)
-            self._new_queue(queue)  # type: ignore[no-untyped-call]
+            with suppress(UndefinedTable):  # again; then so do we
+                self._new_queue(queue)  # type: ignore[no-untyped-call]
             raise Empty from None
         if not found:
             raise Empty
@@ -69,6 +70,17 @@ class Channel(pgmq.Channel):
                 self.pgmq.delete(name, number)
                 with suppress(KeyError):  # it counts towards the prefetch count if it got that far
                     self.qos.reject(tag, requeue=False)
+
+    def _size(self, queue: str) -> int:
+        """Asked as a queue is declared, which may be gone again by then. It is made again when it is read."""
+        try:
+            return int(super()._size(queue))  # type: ignore[no-untyped-call]
+        except UndefinedTable:
+            return 0
+
+    def _maybe_enable_notify(self, queue: str, queue_name: str | None = None) -> None:
+        with suppress(UndefinedTable, RaiseException):  # the same; pgmq says so in words
+            super()._maybe_enable_notify(queue, queue_name)  # type: ignore[no-untyped-call]
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         try:

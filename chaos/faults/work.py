@@ -125,7 +125,7 @@ def tasks_redelivered(it: Occasion) -> None:
             with suppress(psycopg.Error):
                 copies += len(it.rows(f"SELECT pgmq.send('{QUEUE}', message, 0) FROM pgmq.q_{QUEUE} LIMIT 5"))  # noqa: S608
             twice |= process.pid is not None and arena.supervisor["beat"].pid is not None
-            if it.dice.random() < 0.4:
+            if it.dice.random() < 0.4 or not kills:
                 kills += arena.supervisor["worker"].signal(signal.SIGKILL)
     finally:
         arena.supervisor.stop("beat-2")

@@ -353,6 +353,8 @@ class _Check:
             case "order_state" | "cancel":
                 self._add_order_read(one, node, status)
         self.found.counts["reads"] += 1
+        if one.op in ("positions", "fills") and status == 200:
+            self.found.counts[f"{one.op} read"] += 1
 
     def _add_fills_read(self, one: Operation, node: int) -> None:
         """A page of a symbol's fills: without a next one it has all that there were."""

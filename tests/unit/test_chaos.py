@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from chaos import arena, run
-from chaos.catalogue import FAULTS
+from chaos.catalogue import FAULTS, by_name
 from chaos.host import PREFIX
 from chaos.occasion import Fault, Occasion
 from chaos.processes import Managed, Supervisor
@@ -316,6 +316,25 @@ def test_a_bout_that_ends_early_is_not_ok_and_says_why(monkeypatch: pytest.Monke
     bout = run.run(conf, FAULTS, seed=1, seconds=600, symbols=1, folder=None, say=lambda _who, _what: None)
     assert bout.broken == ["it ended early: OperationalError: no server came back"]
     assert not document([bout])["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "fault", "excused"),
+    [
+        ("I11", 5.0, "disk_full", False),
+        ("I11", 12.0, "disk_full", True),
+        ("I14", 24.0, "disk_full", True),
+        ("I11", 26.0, "disk_full", False),
+        ("I1", 12.0, "disk_full", False),
+        ("I11", 12.0, "failover", False),
+    ],
+)
+def test_only_progress_is_excused_and_only_by_a_full_disk(name: str, at: float, fault: str, excused: bool) -> None:
+    found = by_name(fault)
+    assert found is not None
+    nothing: Any = None
+    one = Occasion(found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing, began_at=10.0, ended_at=20.0)
+    assert run.is_excused({"id": name, "at": at}, [one]) == excused
 
 
 def test_a_run_is_ok_when_no_bout_is_to_come() -> None:

@@ -148,7 +148,8 @@ class Command(BaseCommand):
             self.console.print(f"{count:>8}  {name.replace('_', ' ')}")
         orders = document["orders"]
         self.console.print(
-            f"{orders['acknowledged']} answers acknowledged, {document['snapshots']['verified']} snapshots verified,"
+            f"{orders.get('acknowledged', 0)} answers acknowledged,"
+            f" {document['snapshots'].get('verified', 0)} snapshots verified,"
             f" {sum(document['operations'].values())} operations checked as a history,"
             f" {document['stream'].get('shown', 0)} rows shown to a console,"
             f" {len(document['violations'])} violations",
