@@ -11,6 +11,8 @@ import psycopg
 from chaos.occasion import Occasion
 from chaos.proxy import Direction, Moment
 
+LOST_S: Final = 10.0  # of TTL 3 s: far more than it takes
+
 
 def partition_both(it: Occasion) -> None:
     line = it.arena.lines[it.node or ""]
@@ -45,12 +47,16 @@ def late_write(it: Occasion) -> None:
     )
     it.eventually(lambda: it.rows(quotes, it.node), f"{it.node} quotes")
     before = it.rows(refused, it.node)[0][0]
+    alive = "SELECT id FROM authority_incarnation WHERE node = %s AND ended_at IS NULL"
     hold = line.hold(b"authority_replace_quotes")
     try:
         it.details["held"] = hold.held.wait(5)
         line.close_way("down")
         it.hit_at = time.time()
+        writer = it.rows(alive, it.node)
         it.wait()
+        # Its renewals still arrived for a while, so that may have been too short.
+        it.eventually(lambda: not writer or it.rows(alive, it.node) != writer, "its lease is lost", LOST_S)
     finally:
         line.open_way("down")
         line.release()
