@@ -271,8 +271,9 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
 
 def is_excused(violation: dict[str, Any], occasions: list[Occasion]) -> bool:
     """Whether nothing could be written when it was seen, or just before."""
+    full = [one for one in occasions if one.fault.name == "disk_full" and not one.cut_short]
     return violation["id"] in PROGRESS and any(
-        one.fault.name == "disk_full" and one.began_at <= violation["at"] <= one.ended_at + FREED_S for one in occasions
+        one.began_at <= violation["at"] <= one.ended_at + FREED_S for one in full
     )
 
 

@@ -55,7 +55,7 @@ def late_write(it: Occasion) -> None:
         it.hit_at = time.time()
         writer = it.rows(alive, it.node)
         it.wait()
-        # Its renewals still arrived for a while, so that may have been too short.
+        # Its renewals went on arriving until it missed their answers, so the lease may outlast that.
         it.eventually(lambda: not writer or it.rows(alive, it.node) != writer, "its lease is lost", LOST_S)
     finally:
         line.open_way("down")

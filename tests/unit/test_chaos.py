@@ -335,6 +335,8 @@ def test_only_progress_is_excused_and_only_by_a_full_disk(name: str, at: float, 
     nothing: Any = None
     one = Occasion(found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing, began_at=10.0, ended_at=20.0)
     assert run.is_excused({"id": name, "at": at}, [one]) == excused
+    one.cut_short = True  # nothing was refused for want of space
+    assert not run.is_excused({"id": name, "at": at}, [one])
 
 
 def test_a_run_is_ok_when_no_bout_is_to_come() -> None:
