@@ -206,12 +206,11 @@ function showSort() {
   select.value = (view.down ? "-" : "") + view.sort;
 }
 
-function sortBy(name, down) {
-  view.sort = name;
-  view.down = down;
+/** As the operator has asked: at once, so that the headers never say what the rows don't show. */
+function show() {
   showSort();
   remember();
-  later();
+  render();
 }
 
 const FALLING = new Set(["position", "limit", "realised", "unrealised", "age", "fill", "epoch"]); // largest first
@@ -220,24 +219,20 @@ scroll.addEventListener("click", (event) => {
   const button = event.target.closest("thead button");
   if (!button) return;
   const name = button.dataset.sort;
-  sortBy(name, name === view.sort ? !view.down : FALLING.has(name));
+  Object.assign(view, { sort: name, down: name === view.sort ? !view.down : FALLING.has(name) });
+  show();
 });
 filter.addEventListener("input", () => {
   const { text, node, state, sort } = filter.elements;
   Object.assign(view, { text: text.value, node: node.value, state: state.value });
   const down = sort.value.startsWith("-");
-  if (sort.value) sortBy(sort.value.slice(down ? 1 : 0), down);
-  remember();
-  later();
+  if (sort.value) Object.assign(view, { sort: sort.value.slice(down ? 1 : 0), down }); // not when only a header offers it
+  show();
 });
 filter.addEventListener("submit", (event) => event.preventDefault());
 filter.addEventListener("reset", () => {
   Object.assign(view, { text: "", node: "", state: "" });
-  setTimeout(() => {
-    showSort();
-    remember();
-    later();
-  });
+  setTimeout(show); // when the fields are empty
 });
 
 {

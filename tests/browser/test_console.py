@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visitors, keep
 from tests.support import System, eventually
 
+SYMBOLS = ["ALFA", "BRAVO", "CHARLIE", "DELTA", "ECHO", "FOXTROT"]  # of the `market`
 PAGES = ["/", "/symbols/ALFA/", "/authority/", "/fills/", "/orders/"]
 NOTHING = "\N{EN DASH}"  # what stands where there is no value
 SERIOUS = frozenset({"serious", "critical"})
@@ -78,15 +79,30 @@ def test_the_page_lives(market: System, visitors: Visitors) -> None:
 
 def test_sorting_and_filtering_survive_a_reload(market: System, visitors: Visitors) -> None:
     page = visitors.page(market)
+    rows = page.locator("#symbols-body tr[data-symbol] .c-symbol")
     page.get_by_role("button", name="Symbol", exact=True).click()
-    names = page.locator("#symbols-body tr[data-symbol] .c-symbol").all_inner_texts()
-    assert names == sorted(names, reverse=True)
+    expect(rows).to_have_text(SYMBOLS[::-1])
     page.get_by_role("searchbox").fill("alf")
     expect(page.locator("#symbols-body tr[data-symbol]")).to_have_count(1)
     page.reload()
     expect(page.locator("#symbols-body tr[data-symbol]")).to_have_count(1)
     page.get_by_role("button", name="Clear").click()
-    expect(page.locator("#symbols-body tr[data-symbol]")).to_have_count(6)
+    expect(rows).to_have_text(SYMBOLS[::-1])
+
+
+def test_the_rows_are_never_in_another_order_than_their_header_says(market: System, visitors: Visitors) -> None:
+    page = visitors.page(market)
+    expect(page.locator("#symbols-body tr[data-symbol]")).to_have_count(len(SYMBOLS))
+    for sort, names in [("descending", SYMBOLS[::-1]), ("ascending", SYMBOLS)] * 5:
+        seen = page.evaluate(
+            """() => {
+                const button = document.querySelector("#symbols thead button[data-sort=symbol]");
+                button.click();
+                const rows = [...document.querySelectorAll("#symbols-body tr[data-symbol]")];
+                return [button.closest("th").ariaSort, rows.map((row) => row.dataset.symbol)];
+            }"""
+        )
+        assert seen == [sort, names]
 
 
 def test_the_activity_pauses_and_goes_on(market: System, visitors: Visitors) -> None:
