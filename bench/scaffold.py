@@ -14,11 +14,18 @@ import psycopg
 
 from mmproject import provision
 from mmproject.db import Role
+from mmproject.postgres import free_port
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 POLL_S: Final = 0.02
+WEB_PORTS: Final = range(10_000, 20_000)
+
+
+def free_web_port() -> int:
+    """A port for Daphne, which listens long after it was chosen: none that a server of PostgreSQL may get meanwhile."""
+    return free_port(WEB_PORTS)
 
 
 class NotInTime(AssertionError):

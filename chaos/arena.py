@@ -29,7 +29,7 @@ import httpx
 import psycopg
 from django.db import connections
 
-from bench.scaffold import environment
+from bench.scaffold import environment, free_web_port
 from chaos.host import PREFIX, Disk, Namespace, can_mount, faketime_library, has_namespaces, remove_namespace
 from chaos.processes import Managed, Supervisor, Tell
 from chaos.proxy import Line, Loop
@@ -243,11 +243,11 @@ def _made(
     folder: Path, settings: Conf, supervisor: Supervisor, loop: Loop, namespace: Namespace | None,
     disks: dict[str, Disk], symbols: int, seed: int,
 ) -> Arena:  # fmt: skip
-    *ports, web = _free_ports(3)
+    ports = _free_ports(2)
     servers = Servers(folder, (ports[0], ports[1]), secrets.token_urlsafe(24), supervisor)
     servers.begin()
     settings = dataclasses.replace(
-        settings, var=folder / "var", port=web, host="127.0.0.1", nodes=NODES, symbols=symbols, seed=seed,
+        settings, var=folder / "var", port=free_web_port(), host="127.0.0.1", nodes=NODES, symbols=symbols, seed=seed,
         database_url="", broker_url="", secret_key="",
     )  # fmt: skip
     market = provision.Market(symbols, seed, settings.tick_ms)

@@ -17,7 +17,7 @@ from exchange.prices import reference_price
 from nodeagent.quoting import QuotingParameters, quote
 from tests.support import Connection, Database, eventually
 
-TTL_MS = 600_000  # nothing expires unless a test wants it to
+TTL_MS = 600_000  # nothing expires by itself: see HandMarket.expire
 VALIDITY_MS = 600_000
 SEED = 7
 
@@ -58,10 +58,10 @@ class HandMarket:
 
     # Nodes
 
-    def join(self, name: str, ttl_ms: int = TTL_MS) -> HandNode:
+    def join(self, name: str) -> HandNode:
         connection = self.database.connect("node")
         row = connection.execute(
-            "SELECT incarnation, serial FROM authority_register_v3(%s, %s)", [name, ttl_ms]
+            "SELECT incarnation, serial FROM authority_register_v3(%s, %s)", [name, TTL_MS]
         ).fetchone()
         assert row is not None
         self.nodes[name] = HandNode(name, connection, *row)
@@ -112,6 +112,12 @@ class HandMarket:
         )
         assert node.name in self.sweep()
         return node
+
+    def expire(self, node: HandNode) -> None:
+        """The node has not renewed for as long as its lease was."""
+        self.admin.execute(
+            "UPDATE authority_incarnation SET expires_at = clock_timestamp() WHERE id = %s", [node.incarnation]
+        )
 
     def sweep(self) -> list[str]:
         return [row[0] for row in self.worker.execute("SELECT node FROM authority_sweep_v3()")]
@@ -251,8 +257,8 @@ def busy_market(database: Database) -> HandMarket:
     market.tick()
     late = HandNode("node-1", market.nodes["node-1"].connection, dead.incarnation, dead.serial, dead.epochs)
     assert set(market.quote(late).values()) <= {"stale_epoch", "not_holder"}
-    market.join("node-2", ttl_ms=200)
-    eventually(lambda: "node-2" in market.sweep(), message="it expires")
+    market.expire(market.join("node-2"))
+    assert market.sweep() == ["node-2"]
     market.nodes.pop("node-2").connection.close()
     market.join("node-2")
     market.rebalance("node-2 returned")

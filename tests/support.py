@@ -10,9 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
@@ -22,11 +21,10 @@ import psutil
 from psycopg import sql
 
 from bench import scaffold
-from bench.scaffold import POLL_S, Connection, Database, environment
+from bench.scaffold import POLL_S, Connection, Database, environment, free_web_port
 from mmproject import provision
 from mmproject.conf import ROOT
 from mmproject.db import Role
-from mmproject.postgres import free_port
 
 T = TypeVar("T")
 
@@ -183,33 +181,39 @@ class System:
         )
 
     def processes(self) -> list[psutil.Process]:
-        """Every live process that belongs to it, found by its environment: also ones that nobody supervises."""
+        """Every live process that belongs to it: also ones that nobody supervises.
+
+        Found by its environment, or by its folder: PostgreSQL's processes write their titles over the environment.
+        """
         mark, found = f"MM_VAR={self.var}", []
         for process in psutil.process_iter():
             try:
                 environ = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
-                if mark in environ.split("\0") and process.status() != psutil.STATUS_ZOMBIE:
+                is_ours = mark in environ.split("\0") or Path(process.cwd()).is_relative_to(self.var)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (OSError, psutil.Error):
                 continue  # gone, or another user's
         return found
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> float:
-        """Stop it as Ctrl-C does; returns the seconds it took. Fails after `timeout_s`, with nothing left alive."""
+    def interrupt(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Stop it as Ctrl-C does; returns its exit code. Raises subprocess.TimeoutExpired after `timeout_s`."""
         assert self.process is not None
-        started = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout_s)
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """As `interrupt`, and nothing is left alive, whatever becomes of it."""
         try:
-            self.process.wait(timeout_s)
+            self.interrupt(timeout_s)
         finally:
-            took = time.monotonic() - started
             self.kill_what_is_left()
-        return took
 
     def kill_what_is_left(self) -> None:
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         if self.process is not None:
             self.process.wait(10)
         if self.output is not None:
@@ -225,7 +229,7 @@ def running_system(
     It has its own embedded server, unless `env` gives it a DATABASE_URL.
     """
     with tempfile.TemporaryDirectory(prefix="mm-system-", ignore_cleanup_errors=False) as folder:
-        system = System(Path(folder) / subfolder / "var", free_port(), nodes, symbols, seed, dict(env))
+        system = System(Path(folder) / subfolder / "var", free_web_port(), nodes, symbols, seed, dict(env))
         system.var.parent.mkdir(exist_ok=True)
         try:
             system.start(wait=wait)

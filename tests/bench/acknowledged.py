@@ -26,6 +26,7 @@ from chaos.load import REQUEST_TIMEOUT_S, SETTLE_TIMEOUT_S, Client, Record, Sent
 from tests.support import System, eventually, running_system
 
 QUOTED_TIMEOUT_S = 30.0
+UNDER_WAY = 20  # answers
 REPEATED = 50  # answers of before the kill that are asked for again after it
 VERIFY_TIMEOUT_S = 300
 
@@ -50,7 +51,7 @@ UNQUOTED = """
 
 @dataclass
 class Kill:
-    """SIGKILL of a program, so many seconds after the load began."""
+    """SIGKILL of a program, so many seconds after the load is under way."""
 
     program: str
     at_s: float
@@ -97,10 +98,11 @@ def run(system: System, path: Path, seconds: float, kills: list[Kill], clients: 
         eventually(quoted, 30, "all symbols are quoted at the start")
     record, stop = Record(path), threading.Event()
     threads = [Client(number, system.client(), record, stop, f"ack{time.time_ns()}") for number in range(clients)]
-    began = time.monotonic()
     for thread in threads:
         thread.start()
     try:
+        eventually(lambda: record.acknowledged >= UNDER_WAY, 30, "the load is under way")
+        began = time.monotonic()
         for kill in sorted(kills, key=lambda kill: kill.at_s):
             time.sleep(max(0.0, began + kill.at_s - time.monotonic()))
             pid = system.pid(kill.program)

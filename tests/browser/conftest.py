@@ -47,7 +47,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def market() -> Iterator[System]:
     """One whole system for the tests that leave it as it was: everything on, all nodes there."""
-    with running_system(nodes=3, symbols=6, seed=7, MM_TICK_MS="500") as system:
+    with running_system(nodes=3, symbols=6, seed=7, MM_TICK_MS="500", MM_LEASE_TTL_MS="15000") as system:
         # Playwright runs an event loop in this thread, and Django's ORM will not be called from one.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(_make_viewer, system).result()

@@ -16,7 +16,7 @@ from exchange.errors import UnknownSymbol
 from mmproject.errors import UsageError
 from mmproject.management.commands.explain import Command, show, span
 from tests.market import HandMarket, HandNode, busy_market
-from tests.support import Database, eventually
+from tests.support import Database
 
 SYMBOL = "ALFA"
 
@@ -87,16 +87,17 @@ def test_a_run_of_the_same_refusal_is_told_once(market: HandMarket) -> None:
 
 def test_an_expired_lease_is_told_with_how_late_it_was_noticed(django_database: Database) -> None:
     market = HandMarket(django_database, symbols=1)
-    node = market.join("node-1", ttl_ms=400)
+    node = market.join("node-1")
     market.rebalance("node-1 joined")
     market.quote_all()
-    eventually(lambda: late_write(market, node) == "expired")
+    market.expire(node)
+    assert late_write(market, node) == "expired"
     (refused,) = events("refused")
     assert refused.text.startswith("REFUSED: node-1 tried to replace the quote under epoch 1 after its own lease had")
     assert "did not renew: its lease expired" in now()
     assert market.sweep() == ["node-1"]
     (ended,) = events("ended")
-    assert ended.text.startswith("node-1 did not renew in time: its lease of 400 ms expired, epoch 1 ended after ")
+    assert ended.text.startswith("node-1 did not renew in time: its lease of 10 min 0 s expired, epoch 1 ended after ")
     assert re.search(r", noticed [0-9.]+ ms later; its quote \(version [0-9]+\) was withdrawn$", ended.text)
 
 

@@ -130,7 +130,9 @@ def crashing() -> Iterator[tuple[System, Path]]:
     """A test build of a system, and the folder that arms its crash points."""
     with (
         tempfile.TemporaryDirectory(prefix="mm-crash-") as folder,
-        running_system(nodes=NODES, symbols=SYMBOLS, MM_TEST_BUILD="1", MM_CRASH_POINTS=folder) as system,
+        running_system(
+            nodes=NODES, symbols=SYMBOLS, MM_TEST_BUILD="1", MM_CRASH_POINTS=folder, MM_LEASE_TTL_MS="15000"
+        ) as system,
     ):
         yield system, Path(folder)
 

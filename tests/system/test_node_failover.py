@@ -14,7 +14,8 @@ from bench.nodes import Market, node_market
 from bench.takeover import STALE_WRITES, first_quotes, held_by
 from tests.support import Database, eventually
 
-SHORT = {"MM_LEASE_TTL_MS": "1500", "MM_RENEW_INTERVAL_MS": "400", "MM_BELIEF_MARGIN_MS": "200"}
+# An expiry that can be waited for, and that no node meets by itself because the machine was busy for a moment.
+SHORT = {"MM_LEASE_TTL_MS": "5000", "MM_RENEW_INTERVAL_MS": "500", "MM_BELIEF_MARGIN_MS": "500"}
 TRUSTING_NODE = ("-m", "tests.bench.trusting_node")
 LONG = {"MM_LEASE_TTL_MS": "30000", "MM_RENEW_INTERVAL_MS": "1000"}  # so that nothing below can be an expiry
 WITHDRAWN = "SELECT count(*) FROM exchange_quoteversion WHERE withdrawn_reason IS NOT NULL"
@@ -101,7 +102,7 @@ def test_a_stopped_node_loses_its_symbols_stops_by_itself_and_comes_back_as_anot
         " JOIN authority_tenure n ON n.symbol = t.symbol AND n.epoch = t.epoch + 1 WHERE t.reason = 'expired'"
     )
     assert len(late) == len(lost)
-    assert all(0 <= gap < 1 for (gap,) in late)
+    assert all(0 <= gap < 5 for (gap,) in late), "the next node does not wait for one more lease"
     assert made.value(STALE_WRITES) == 0
 
 

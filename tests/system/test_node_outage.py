@@ -8,8 +8,9 @@ import psycopg
 
 from tests.support import System, eventually
 
-QUOTED_SINCE = """
-    SELECT count(DISTINCT symbol) FROM exchange_quoteversion q WHERE withdrawn_reason IS NULL AND published_at > %s
+QUOTED_SINCE_ITS_START = """
+    SELECT count(DISTINCT symbol) FROM exchange_quoteversion
+     WHERE withdrawn_reason IS NULL AND published_at > pg_postmaster_start_time()
 """
 
 
@@ -20,14 +21,14 @@ def test_after_kill_9_of_the_database_every_symbol_is_quoted_again_within_ten_se
     with made.connect() as admin:
         everything = "SELECT count(*) FROM exchange_quote WHERE quote_epoch = epoch"
         eventually(lambda: admin.execute(everything).fetchone() == (4,), 20, "all are quoted")
-        row = admin.execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None
+        (started,) = admin.execute("SELECT pg_postmaster_start_time()").fetchone() or (None,)
     made.signal("postgres")
 
     def quoted_again() -> bool:
         try:
             with made.connect() as connection:
-                return connection.execute(QUOTED_SINCE, row).fetchone() == (4,)
+                assert connection.execute("SELECT pg_postmaster_start_time()").fetchone() != (started,)
+                return connection.execute(QUOTED_SINCE_ITS_START).fetchone() == (4,)
         except psycopg.OperationalError:
             return False
 

@@ -12,7 +12,11 @@ from bench.nodes import Market, node_market
 from tests.support import Database, eventually
 
 QUOTE = "SELECT version, bid_price, bid_quantity, ask_price, ask_quantity FROM exchange_quote WHERE symbol = 'S0001'"
-NEVER = {"MM_QUOTE_REFRESH_MS": "60000", "MM_QUOTE_VALIDITY_MS": "90000"}  # so that nothing below can be a refresh
+# So that nothing below can be a refresh, or an expiry.
+NEVER = {
+    "MM_QUOTE_REFRESH_MS": "60000", "MM_QUOTE_VALIDITY_MS": "90000", "MM_LEASE_TTL_MS": "30000",
+    "MM_RENEW_INTERVAL_MS": "1000",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_quoting_turned_off_and_on_again_is_quoted_again(market: Market) -> None
         " FROM exchange_quoteversion q, journal_activity a"
         " WHERE q.symbol = 'S0001' AND q.version = 3 AND a.kind = 'quoting_on'"
     )
-    assert 0 < took < 2  # 100 ms on a machine with nothing else to do; the bench measures it
+    assert 0 < took < 30  # not by a refresh, each minute; 100 ms, says the bench, with nothing else to do
 
 
 def test_a_quote_that_crosses_resting_orders_is_made_whole_again(market: Market) -> None:
@@ -102,7 +106,7 @@ def test_a_quote_that_crosses_resting_orders_is_made_whole_again(market: Market)
 
 
 def test_quotes_are_refreshed_without_any_doorbell(database: Database) -> None:
-    with node_market(database, 3, MM_QUOTE_REFRESH_MS="300", MM_QUOTE_VALIDITY_MS="3000") as market:
+    with node_market(database, 3, **NEVER | {"MM_QUOTE_REFRESH_MS": "300"}) as market:
         market.start_all(1)
         versions = "SELECT min(version) FROM exchange_quote"
         eventually(lambda: market.value(versions) >= 4, 15, "every quote is refreshed again and again")

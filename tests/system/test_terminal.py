@@ -27,7 +27,7 @@ COMMAND_TIMEOUT_S = 30
 @pytest.fixture(scope="module")
 def market() -> Iterator[System]:
     """Two nodes and four symbols, all quoted."""
-    with running_system(nodes=2, symbols=SYMBOLS) as system:
+    with running_system(nodes=2, symbols=SYMBOLS, MM_LEASE_TTL_MS="15000") as system:  # nothing here is an expiry
         eventually(lambda: len(status(system)["quotes"]) == SYMBOLS, 30, "all symbols are quoted")
         eventually(lambda: shares(system) == {"node-1": 2, "node-2": 2}, 30, "the nodes share them")
         yield system

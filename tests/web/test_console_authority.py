@@ -215,9 +215,8 @@ def test_what_has_changed_makes_of_the_history_what_it_is_now(market: HandMarket
         market.acquire(market.nodes["node-1"], held)
     step()
 
-    market.join("node-4", ttl_ms=200)
-    market.rebalance("node-4 joined")
-    eventually(lambda: "node-4" in market.sweep(), message="it expires")
+    market.expire(market.join("node-4"))
+    assert market.sweep() == ["node-4"]
     market.nodes.pop("node-4").connection.close()
     assert {row["end_reason"] for row in step()["lives"]} >= {"expired"}
 
