@@ -204,6 +204,7 @@ function showSort() {
   }
   const select = filter.elements.sort;
   select.value = (view.down ? "-" : "") + view.sort;
+  if (select.selectedIndex < 0) select.value = ""; // only a header offers it
 }
 
 /** As the operator has asked: at once, so that the headers never say what the rows don't show. */

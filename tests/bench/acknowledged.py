@@ -98,17 +98,18 @@ def run(system: System, path: Path, seconds: float, kills: list[Kill], clients: 
         eventually(quoted, 30, "all symbols are quoted at the start")
     record, stop = Record(path), threading.Event()
     threads = [Client(number, system.client(), record, stop, f"ack{time.time_ns()}") for number in range(clients)]
+    began = time.monotonic()
     for thread in threads:
         thread.start()
     try:
         eventually(lambda: record.acknowledged >= UNDER_WAY, 30, "the load is under way")
-        began = time.monotonic()
+        under_way = time.monotonic()
         for kill in sorted(kills, key=lambda kill: kill.at_s):
-            time.sleep(max(0.0, began + kill.at_s - time.monotonic()))
+            time.sleep(max(0.0, under_way + kill.at_s - time.monotonic()))
             pid = system.pid(kill.program)
             kill.killed_at = time.time()
             os.kill(pid, signal.SIGKILL)
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        time.sleep(max(0.0, under_way + seconds - time.monotonic()))
         requoted = [quoted_again(system, kill) for kill in kills if kill.program == "postgres"]
     finally:
         stop.set()

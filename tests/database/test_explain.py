@@ -98,7 +98,7 @@ def test_an_expired_lease_is_told_with_how_late_it_was_noticed(django_database: 
     assert market.sweep() == ["node-1"]
     (ended,) = events("ended")
     assert ended.text.startswith("node-1 did not renew in time: its lease of 10 min 0 s expired, epoch 1 ended after ")
-    assert re.search(r", noticed [0-9.]+ ms later; its quote \(version [0-9]+\) was withdrawn$", ended.text)
+    assert re.search(r", noticed [0-9.]+ m?s later; its quote \(version [0-9]+\) was withdrawn$", ended.text)
 
 
 def test_a_drain_is_told_with_who_and_why(market: HandMarket) -> None:

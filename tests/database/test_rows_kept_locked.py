@@ -66,7 +66,7 @@ def test_another_lost_node_is_ended_while_the_row_of_the_first_is_locked(stage: 
     stage.lose(b)
     with stage.database.connect("admin") as holder, holder.transaction():
         holder.execute("SELECT FROM authority_incarnation WHERE node = 'a' FOR UPDATE")
-        # One sweep's second may be over when it has waited for the first one's row: the next begins with the other.
+        # Each sweep waits for the first one's row, and its second may be over then: it is tried again, as nodes do.
         eventually(lambda: sweep(stage.admin) == [("b", "session_lost")], message="the other is ended")
     assert sweep(stage.admin) == [("a", "session_lost")]
 

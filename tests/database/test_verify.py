@@ -99,7 +99,7 @@ def test_a_node_that_had_stopped_a_moment_ago_is_not_blamed_for_its_old_quotes(m
     (stale,) = FRESH
     commit(market, stale.statements)
     assert "I11 fresh-quotes" in verify(market.connect("console")).broken
-    paused = "UPDATE authority_incarnation SET steady_since = clock_timestamp() - interval '5 seconds'"
+    paused = "UPDATE authority_incarnation SET steady_since = clock_timestamp() - interval '8 seconds'"
     commit(market, (paused,))
     assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 from psycopg import sql
 
+from bench.scaffold import free_web_port
 from mmproject import provision
 from mmproject.postgres import Cluster, free_port
 from tests.support import System, drop_database, eventually, running_system
@@ -85,7 +86,7 @@ def untouched() -> Iterator[Server]:
 
 
 def up(var: Path, url: str) -> subprocess.CompletedProcess[str]:
-    return System(var, free_port(), 1, 2, env={"DATABASE_URL": url}).manage("up", "--nodes=1", "--symbols=2")
+    return System(var, free_web_port(), 1, 2, env={"DATABASE_URL": url}).manage("up", "--nodes=1", "--symbols=2")
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int = EXIT_FAILED) -> str:

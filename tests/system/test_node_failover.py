@@ -102,7 +102,7 @@ def test_a_stopped_node_loses_its_symbols_stops_by_itself_and_comes_back_as_anot
         " JOIN authority_tenure n ON n.symbol = t.symbol AND n.epoch = t.epoch + 1 WHERE t.reason = 'expired'"
     )
     assert len(late) == len(lost)
-    assert all(0 <= gap < 5 for (gap,) in late), "the next node does not wait for one more lease"
+    assert all(0 <= gap < 3 for (gap,) in late), "the next node does not wait for one more lease"
     assert made.value(STALE_WRITES) == 0
 
 

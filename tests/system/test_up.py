@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mmproject.management.commands.up import Command
-from tests.support import STOP_TIMEOUT_S, System, eventually, running_system
+from tests.support import START_TIMEOUT_S, STOP_TIMEOUT_S, System, eventually, running_system
 
 START_BUDGET_S = 60
 BACK_TIMEOUT_S = 20
@@ -160,6 +160,7 @@ MOMENTS: dict[str, Callable[[System], bool]] = {
     "reads its own code": lambda system: cpu_s(system) > 0.3,
     "makes a cluster": lambda system: "making a new database cluster" in system.said(),
     "sets up the database": lambda system: "PostgreSQL: " in system.said(),
+    "starts its programs": lambda system: "daphne" in system.pids(),
 }
 
 
@@ -173,7 +174,7 @@ def cpu_s(system: System) -> float:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_while_it_starts_leaves_nothing(system: Callable[..., System], moment: str) -> None:
     early = system(nodes=1, symbols=2, wait=False)
-    eventually(lambda: MOMENTS[moment](early), message=f"it {moment}")
+    eventually(lambda: MOMENTS[moment](early), START_TIMEOUT_S, f"it {moment}")
     assert early.interrupt() in (0, 130, -signal.SIGINT)
     assert early.processes() == []
     assert "Traceback" not in early.said()

@@ -215,10 +215,14 @@ def test_what_has_changed_makes_of_the_history_what_it_is_now(market: HandMarket
         market.acquire(market.nodes["node-1"], held)
     step()
 
-    market.expire(market.join("node-4"))
+    late_one = market.join("node-4")
+    market.rebalance("node-4 joined")
+    market.expire(late_one)
     assert market.sweep() == ["node-4"]
     market.nodes.pop("node-4").connection.close()
-    assert {row["end_reason"] for row in step()["lives"]} >= {"expired"}
+    changes = step()
+    assert {row["end_reason"] for row in changes["lives"]} >= {"expired"}
+    assert {row[5] for row in changes["tenures"]} >= {"expired"}
 
 
 def test_what_commits_late_is_told_late_and_not_lost(market: HandMarket, viewer: Client) -> None:

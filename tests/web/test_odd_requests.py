@@ -16,9 +16,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from accounts.permissions import ADMIN
+from bench.scaffold import free_web_port
 from mmproject.conf import ROOT
 from mmproject.logs import ClientsFaults
-from mmproject.postgres import free_port
 from tests.market import HandMarket
 from tests.support import environment, eventually
 from tests.web.client import HOST, user_of
@@ -30,7 +30,7 @@ CSRF = "c" * 32
 @pytest.fixture(scope="module")
 def daphne(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Daphne that serves our application, without a database: nothing here gets as far."""
-    port = free_port()
+    port = free_web_port()
     command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "mmproject.asgi:application"]
     env = environment(tmp_path_factory.mktemp("daphne") / "var")
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:

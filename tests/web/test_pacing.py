@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.scaffold import free_web_port
 from mmproject.conf import ROOT
-from mmproject.postgres import free_port
 from tests.support import eventually
 from tests.web.paced_app import PART, PARTS
 
@@ -23,7 +23,7 @@ CALM_LOOKS = 10  # in a row with nothing sent in between
 @pytest.fixture
 def daphne() -> Iterator[str]:
     """The address of a Daphne that serves tests/web/paced_app.py."""
-    port = free_port()
+    port = free_web_port()
     command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "tests.web.paced_app:application"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         url = f"http://127.0.0.1:{port}"
