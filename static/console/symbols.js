@@ -241,10 +241,10 @@ filter.addEventListener("reset", () => {
   const sort = query.get("sort") ?? "";
   view.down = sort.startsWith("-");
   const name = sort.slice(view.down ? 1 : 0);
-  view.sort = name in KEYS ? name : "symbol";
+  view.sort = Object.hasOwn(KEYS, name) ? name : "symbol";
   view.text = (query.get("text") ?? "").slice(0, 16);
   view.node = (query.get("node") ?? "").slice(0, 64);
-  view.state = query.get("state") in STATES ? query.get("state") : "";
+  view.state = Object.hasOwn(STATES, query.get("state")) ? query.get("state") : "";
   filter.elements.text.value = view.text;
   filter.elements.state.value = view.state;
   if (view.node === "none") filter.elements.node.value = "none";
