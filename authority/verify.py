@@ -288,15 +288,18 @@ _UNCOVERED = f"""
          WHERE over_at < least(coalesce(next_granted_at, %(at)s), %(at)s) - {UNCOVERED_ALLOWANCE}
     )
     SELECT g.symbol, g.epoch AS after_epoch, lower(u.during) AS uncovered_since, upper(u.during) AS uncovered_until,
-           extract(epoch FROM upper(u.during) - lower(u.during))::numeric(12, 3) AS seconds
+           extract(epoch FROM upper(u.during) - lower(u.during))::numeric(12, 3) AS seconds,
+           extract(epoch FROM a.allowed)::numeric(12, 3) AS allowed_seconds
       FROM gap g
       CROSS JOIN healthy h
       LEFT JOIN off ON off.symbol = g.symbol
      CROSS JOIN LATERAL unnest(tstzmultirange(tstzrange(g.since, g.until)) * h.during
                                - coalesce(off.during, '{{}}')) AS u (during)
-     WHERE upper(u.during) - lower(u.during) > {UNCOVERED_ALLOWANCE} + (
-         SELECT coalesce(max(i.ttl_ms), 0) * interval '1 millisecond' FROM authority_incarnation i
-          WHERE i.registered_at < g.until AND coalesce(i.ended_at, 'infinity') >= g.since)"""
+     CROSS JOIN LATERAL (
+         SELECT {UNCOVERED_ALLOWANCE} + coalesce(max(i.ttl_ms), 0) * interval '1 millisecond'
+           FROM authority_incarnation i
+          WHERE i.registered_at < g.until AND coalesce(i.ended_at, 'infinity') >= g.since) AS a (allowed)
+     WHERE upper(u.during) - lower(u.during) > a.allowed"""
 
 _COVERED = (
     Check(

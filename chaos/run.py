@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,6 @@ SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
 RECORDED: Final = ("replace", "renew", "order", "cancel")  # by every run, however short
 READ: Final = ("positions", "fills")  # the same, and answered
 # What promises progress can't hold while nothing can be written, and until what failed is tried again.
-PROGRESS: Final = frozenset({"I11", "I14"})
 FREED_S: Final = 5.0
 
 # What has to have happened at least once if one of these faults was to, or the run has shown too little.
@@ -87,6 +87,7 @@ class Bout:
     excused: list[dict[str, Any]] = field(default_factory=list)  # of I11 and I14, while the disk was full
     broken: list[str] = field(default_factory=list)  # what did not hold
     invalid: list[str] = field(default_factory=list)  # what did not happen
+    repeat: str = ""  # the command that repeats its schedule
     began_at: float = 0.0
     took_s: float = 0.0
 
@@ -97,7 +98,8 @@ class Bout:
     def as_json(self) -> dict[str, Any]:
         return {
             "ok": self.ok, "seed": self.seed, "minutes": round(self.seconds / 60, 2), "began_at": self.began_at,
-            "took_s": round(self.took_s, 1), "broken": self.broken, "invalid": self.invalid, "faults": self.counts,
+            "took_s": round(self.took_s, 1), "broken": self.broken, "invalid": self.invalid, "repeat": self.repeat,
+            "faults": self.counts,
             "sometimes": self.sometimes, "orders": self.orders, "snapshots": self.snapshots, "checked": self.checked,
             "history": self.history, "stream": self.stream,
             "violations": self.violations, "excused": self.excused, "gaps_by_fault": _spread(self.gap_seconds),
@@ -261,7 +263,10 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
     }  # fmt: skip
     for violation in judge.violations:
         (bout.excused if is_excused(violation, bout.occasions) else bout.violations).append(violation)
-    bout.broken += sorted({f"{one['id']} {one['name']} while it ran" for one in bout.violations})
+    seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for violation in bout.violations:
+        seen[violation["id"]].append(violation)
+    bout.broken += [while_it_ran(each, bout.began_at) for each in seen.values()]
     bout.broken += [f"verify failed: {error}" for error in judge.errors[:5]]
     bout.broken += found.supervisor.unexplained
     _orders(bout, record, clients)
@@ -270,11 +275,42 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
 
 
 def is_excused(violation: dict[str, Any], occasions: list[Occasion]) -> bool:
-    """Whether nothing could be written when it was seen, or just before."""
-    full = [one for one in occasions if one.fault.name == "disk_full" and not one.cut_short]
-    return violation["id"] in PROGRESS and any(
-        one.began_at <= violation["at"] <= one.ended_at + FREED_S for one in full
+    """Whether it only says that nothing came about while nothing could be written, or just after.
+
+    I11 speaks of the moment that is seen, I14 of all that has been: what was uncovered then is in every later snapshot.
+    """
+    full = [
+        (one.began_at, one.ended_at + FREED_S)
+        for one in occasions
+        if one.fault.name == "disk_full" and not one.cut_short
+    ]
+    if violation["id"] == "I11":
+        return any(since <= violation["at"] <= until for since, until in full)
+    if violation["id"] == "I14":  # a row that is not shown is not excused
+        rows = violation["rows"]
+        return len(rows) == violation["violations"] and all(_is_within_reason(row, full) for row in rows)
+    return False
+
+
+def _is_within_reason(row: dict[str, Any], full: list[tuple[float, float]]) -> bool:
+    """Whether a symbol was uncovered for no longer than I14 allows, the times in `full` not counted."""
+    since, until = (datetime.fromisoformat(row[key]).timestamp() for key in ("uncovered_since", "uncovered_until"))
+    excused_s = sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in full)
+    return until - since - excused_s <= float(row["allowed_seconds"])
+
+
+def while_it_ran(seen: list[dict[str, Any]], began_at: float) -> str:
+    """What the snapshots say of one invariant: how often it was broken, when, and by what at first."""
+    first, last = seen[0], seen[-1]
+    return (
+        f"{first['id']} {first['name']} while it ran, in {len(seen)} snapshots from {first['at'] - began_at:.1f} s to"
+        f" {last['at'] - began_at:.1f} s; at first: {_rows(first)}"
     )
+
+
+def _rows(violation: dict[str, Any]) -> str:
+    """A verdict's violations: how many, and one of them as JSON."""
+    return f"{violation['violations']} x {json.dumps(next(iter(violation['rows']), {}))}"
 
 
 def _judge(bout: Bout, found: Arena, record: Record, spectator: Spectator, tell: Tell) -> None:
@@ -378,8 +414,12 @@ def _verify(bout: Bout, found: Arena, record: Record) -> None:
         bout.broken.append(f"verify: {done.stderr.strip()[:300]}")
         return
     report = json.loads(done.stdout)
-    bad = [one for one in report["invariants"] if not one["ok"]]
-    bout.violations += [{"at": time.time(), **one} for one in bad]
-    bout.broken += [f"{one['id']} {one['name']} at the end" for one in bad]
+    bad = [{"at": time.time(), **one} for one in report["invariants"] if not one["ok"]]
+    for violation in bad:
+        if is_excused(violation, bout.occasions):
+            bout.excused.append(violation)
+        else:
+            bout.violations.append(violation)
+            bout.broken.append(f"{violation['id']} {violation['name']} at the end: {_rows(violation)}")
     bout.checked = {one["id"]: one["checked"] for one in report["invariants"]}
     bout.invalid += [f"{name} had nothing to look at" for name, count in bout.checked.items() if not count]

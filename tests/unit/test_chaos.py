@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from chaos import arena, run
 from chaos.catalogue import FAULTS, by_name
 from chaos.host import PREFIX
+from chaos.management.commands import chaos as chaos_command
 from chaos.occasion import Fault, Occasion
 from chaos.processes import Managed, Supervisor
 from chaos.proxy import Line, Loop, Moment, Proxy
@@ -318,25 +320,87 @@ def test_a_bout_that_ends_early_is_not_ok_and_says_why(monkeypatch: pytest.Monke
     assert not document([bout])["ok"]
 
 
+def full_disk(fault: str = "disk_full") -> Occasion:
+    """From 10 to 20, and until 25 for what is tried again."""
+    found = by_name(fault)
+    assert found is not None
+    nothing: Any = None
+    return Occasion(
+        found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing, began_at=10.0, ended_at=20.0
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "at", "fault", "excused"),
     [
         ("I11", 5.0, "disk_full", False),
         ("I11", 12.0, "disk_full", True),
-        ("I14", 24.0, "disk_full", True),
+        ("I11", 24.0, "disk_full", True),
         ("I11", 26.0, "disk_full", False),
         ("I1", 12.0, "disk_full", False),
         ("I11", 12.0, "failover", False),
     ],
 )
 def test_only_progress_is_excused_and_only_by_a_full_disk(name: str, at: float, fault: str, excused: bool) -> None:
-    found = by_name(fault)
-    assert found is not None
-    nothing: Any = None
-    one = Occasion(found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing, began_at=10.0, ended_at=20.0)
+    one = full_disk(fault)
     assert run.is_excused({"id": name, "at": at}, [one]) == excused
     one.cut_short = True  # nothing was refused for want of space
     assert not run.is_excused({"id": name, "at": at}, [one])
+
+
+def uncovered(*times: tuple[float, float], at: float = 400.0, unseen: int = 0) -> dict[str, Any]:
+    """I14 as `verify` tells of it, with 5 s allowed."""
+    rows = [
+        {"symbol": "ALFA", "allowed_seconds": "5"}
+        | {
+            f"uncovered_{name}": datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+            for name, moment in (("since", since), ("until", until))
+        }
+        for since, until in times
+    ]
+    return {"id": "I14", "name": "covered", "at": at, "violations": len(rows) + unseen, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("violation", "excused"),
+    [
+        (uncovered((12.0, 19.0), at=13.0), True),
+        (uncovered((12.0, 19.0)), True),  # it stays in every snapshot, long after
+        (uncovered((8.0, 27.9)), True),  # 4.9 s of it apart from that
+        (uncovered((8.0, 28.1)), False),
+        (uncovered((30.0, 35.1)), False),
+        (uncovered((12.0, 19.0), (300.0, 306.0)), False),
+        (uncovered((12.0, 19.0), unseen=1), False),
+    ],
+)
+def test_what_was_uncovered_is_excused_by_when_it_was_and_not_by_when_it_is_seen(
+    violation: dict[str, Any], excused: bool
+) -> None:
+    assert run.is_excused(violation, [full_disk(), full_disk("failover")]) == excused
+
+
+def test_why_it_is_not_ok_comes_last_of_all_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = [uncovered((30.0, 36.0), at=at) for at in (40.0, 41.0, 90.0)]
+
+    def broken(*_: Any, **__: Any) -> Bout:
+        bout = Bout(7, 60.0, FAULTS, [], began_at=30.0, violations=seen)
+        bout.broken.append(run.while_it_ran(seen, bout.began_at))
+        return bout
+
+    monkeypatch.setattr(chaos_command, "run", broken)
+    with pytest.raises(SystemExit) as ended:
+        chaos_command.Command().run_from_argv(
+            ["manage.py", "chaos", "--minutes", "1", "--seed", "7", "--skip-unavailable"]
+        )
+    assert ended.value.code == 1
+    *_, sums, why, command, verdict = capsys.readouterr().out.splitlines()
+    assert sums.endswith("3 violations")
+    assert why.startswith("seed 7: I14 covered while it ran, in 3 snapshots from 10.0 s to 60.0 s; at first: 1 x {")
+    assert '"symbol": "ALFA"' in why
+    assert command == "to repeat: manage.py chaos --minutes 1 --bout 10 --seed 7 --skip-unavailable"
+    assert verdict == "NOT ok"
 
 
 def test_a_run_is_ok_when_no_bout_is_to_come() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.core.management.base import CommandParser
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -115,17 +116,9 @@ class Command(BaseCommand):
         bout = run(
             conf, faults, seed=seed, seconds=minutes * 60, symbols=options["symbols"], folder=folder, say=say
         )  # fmt: skip
-        for text in (*bout.broken, *bout.invalid):
-            console.print(f"[bold red]{escape(text)}[/]", soft_wrap=True)
+        bout.repeat = _command(seed, minutes, options)
         if not bout.ok:
-            told = [
-                f"--{name.replace('_', '-')} {options[name]}"
-                for name, default in (("only", None), ("without", None), ("symbols", SYMBOLS))
-                if options[name] != default
-            ]
-            told += ["--skip-unavailable"] if options["skip_unavailable"] else []
-            command = f"manage.py chaos --minutes {minutes:g} --bout {max(minutes, BOUT_MINUTES):g} --seed {seed}"
-            console.print(f"to repeat: {' '.join([command, *told])}", soft_wrap=True)
+            _why(console, [*bout.broken, *bout.invalid], [bout.repeat])
         return bout
 
     def _plan(self, faults: list[Fault], seed: int, lengths: list[float]) -> None:
@@ -155,9 +148,32 @@ class Command(BaseCommand):
             f" {len(document['violations'])} violations",
             soft_wrap=True,
         )
+        if document["excused"]:
+            self.console.print(f"{document['excused']} times progress was excused: the disk was full")
         if document["left_out"]:
             self.console.print(f"left out: {', '.join(document['left_out'])}", soft_wrap=True)
+        # Told at the end of its bout already; but of a long output it is the end that is kept.
+        _why(self.console, document["broken"], [bout["repeat"] for bout in document["bouts"] if not bout["ok"]])
         self.console.print("ok" if document["ok"] else "NOT ok", style="bold green" if document["ok"] else "bold red")
+
+
+def _command(seed: int, minutes: float, options: dict[str, Any]) -> str:
+    """What repeats the bout's schedule."""
+    told = [
+        f"--{name.replace('_', '-')} {options[name]}"
+        for name, default in (("only", None), ("without", None), ("symbols", SYMBOLS))
+        if options[name] != default
+    ]
+    told += ["--skip-unavailable"] if options["skip_unavailable"] else []
+    command = f"manage.py chaos --minutes {minutes:g} --bout {max(minutes, BOUT_MINUTES):g} --seed {seed}"
+    return " ".join([command, *told])
+
+
+def _why(console: Console, reasons: list[str], commands: list[str]) -> None:
+    for text in reasons:
+        console.print(f"[bold red]{escape(text)}[/]", soft_wrap=True)
+    for command in commands:
+        console.print(f"to repeat: {escape(command)}", soft_wrap=True)
 
 
 def _names(text: str | None) -> list[Fault]:
