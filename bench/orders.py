@@ -22,9 +22,9 @@ from mmproject.errors import UserError
 
 # How an order, and a batch of them, is sent. Everything here that sends one goes through these two.
 PLACE_ORDER: Final = (
-    "CALL exchange_place_order_v2({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity}, NULL)"
+    "CALL exchange_place_order_v3({client_order_id}, {symbol}, {side}, 'limit', 'IOC', {price}, {quantity}, NULL)"
 )
-PLACE_ORDERS: Final = "CALL exchange_place_orders_v2({orders}, 700, NULL)"
+PLACE_ORDERS: Final = "CALL exchange_place_orders_v3({orders}, 700, NULL)"
 
 MODES: Final[tuple[Mode, ...]] = ("prepared", "simple")
 # pgbench has nobody to ring for, and would print each notice of a fill. `fanout` has what they cost.

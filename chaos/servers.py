@@ -30,6 +30,8 @@ BASEBACKUP_S: Final = 120.0
 # Small, so that a disk that is full is full soon; connections few, so that they can all be taken.
 SETTINGS: Final = {
     "max_wal_size": "256MB",
+    # For a standby that is away while the primary ends and starts again and again, with a checkpoint each time.
+    "wal_keep_size": "128MB",
     "max_connections": "220",
     "wal_log_hints": "on",
     "hot_standby_feedback": "off",

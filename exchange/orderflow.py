@@ -39,7 +39,7 @@ _LEAN_OF_256: Final = (80, 96, 108, 118, 138, 148, 160, 176)
 
 @dataclass(frozen=True, slots=True)
 class ExternalOrder:
-    """One order as `exchange_submit_orders_v3` takes it. Market orders have no price."""
+    """One order as `exchange_submit_orders_v4` takes it. Market orders have no price."""
 
     client_order_id: str
     symbol: str

@@ -142,7 +142,7 @@ def submit_order(
         crash_point("order.before")
         with query.noticed(told):
             answer: OrderAnswer = query.document(
-                "CALL exchange_place_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+                "CALL exchange_place_order_v3(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
                 [client_order_id, symbol, side, type, time_in_force, price, quantity],
             )
         crash_point("order.after")
@@ -169,7 +169,7 @@ def submit_orders(orders: Sequence[dict[str, Any]], lock_ms: int = BATCH_LOCK_MS
     def command() -> list[dict[str, Any]]:
         crash_point("batch.before")
         answers: list[dict[str, Any]] = query.value(
-            "CALL exchange_place_orders_v2(%s::jsonb, %s)", [json.dumps(orders), lock_ms]
+            "CALL exchange_place_orders_v3(%s::jsonb, %s)", [json.dumps(orders), lock_ms]
         )
         crash_point("batch.after")
         return answers

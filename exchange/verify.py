@@ -13,9 +13,6 @@ FILLS = "SELECT count(*) FROM ledger_fill"
 VERSIONS = "SELECT count(*) FROM exchange_quoteversion"
 SYMBOLS = "SELECT count(*) FROM exchange_quote"
 
-# A fill's moment is stamped after its quote was found valid, within the same call: matching one order takes less.
-MATCHING_ALLOWANCE = "interval '2 seconds'"
-
 # Old versions are dropped by the partition, and each drop writes down how far it went (exchange_retention): up to there
 # a version may be missing, and after it none.
 _QUOTES = (
@@ -178,7 +175,7 @@ _OVERFILL = (
 
 # Who rested decides the price: an order took if it never rested, or if its first answer already told of the fill.
 # Of a fill whose quote has been dropped what the order says is judged (and by authority, that it had a tenure).
-_FAIR_FILLS = f"""
+_FAIR_FILLS = """
     SELECT fill_id, quote_version, client_order_id, side, price, quantity, quoted_price, limit_price, filled_at,
            valid_until,
            CASE WHEN version IS NULL AND NOT is_dropped OR withdrawn_reason IS NOT NULL THEN 'against no quote'
@@ -187,7 +184,7 @@ _FAIR_FILLS = f"""
                  AND (epoch, incarnation, node) IS DISTINCT FROM (quote_epoch, quote_incarnation, quote_node)
                 THEN 'under another epoch than the quote''s'
                 WHEN sequence <= after_sequence OR sequence > until_sequence THEN 'while the quote was not live'
-                WHEN filled_at >= valid_until + {MATCHING_ALLOWANCE} THEN 'after the quote had lapsed'
+                WHEN filled_at >= valid_until THEN 'after the quote had lapsed'
                 WHEN order_side::text = side::text OR order_symbol <> symbol THEN 'on the wrong side'
                 WHEN quoted_price IS NULL AND NOT is_dropped
                   OR CASE side WHEN 'buy' THEN price > quoted_price ELSE price < quoted_price END

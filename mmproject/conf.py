@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SYMBOLS_MAX = 10_000  # the most that the assignment and the page were measured with
 NODES_MAX = 50
+# A quote may trade with what rests in the transaction that publishes it, which may last for 2 s (provision.ROLE_LIMITS):
+# no fill is to come after its quote has lapsed.
+QUOTE_VALIDITY_MS_MIN = 2_500
 RETENTION_MS_MIN = 60_000  # verify and the benchmarks look back this far; exchange_keep_partitions_v1 allows no less
 RETENTION_MS_MAX = 2_592_000_000  # 30 days
 LOGIN_PARAMETERS = frozenset({"user", "password", "passfile", "service"})
@@ -116,7 +119,7 @@ def load() -> Conf:
             lease_ttl_ms=integer("MM_LEASE_TTL_MS", 3000, 500, 600_000),
             renew_interval_ms=integer("MM_RENEW_INTERVAL_MS", 1000, 50, 300_000),
             belief_margin_ms=integer("MM_BELIEF_MARGIN_MS", 300, 0, 60_000),
-            quote_validity_ms=integer("MM_QUOTE_VALIDITY_MS", 8000, 500, 600_000),
+            quote_validity_ms=integer("MM_QUOTE_VALIDITY_MS", 8000, QUOTE_VALIDITY_MS_MIN, 600_000),
             quote_refresh_ms=integer("MM_QUOTE_REFRESH_MS", 2500, 100, 300_000),
             quote_retention_ms=integer("MM_QUOTE_RETENTION_MS", 3_600_000, RETENTION_MS_MIN, RETENTION_MS_MAX),
             allowed_hosts=tuple(env.list("MM_ALLOWED_HOSTS", [])),

@@ -32,7 +32,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 NODE: Final = "simulated"
 DAY_MS: Final = 86_400_000  # time to live of the node's leases and of its quotes: longer than any run
-ORDERS_PER_CALL: Final = 1000  # exchange_submit_orders_v3 takes no more
+ORDERS_PER_CALL: Final = 1000  # exchange_submit_orders_v4 takes no more
 REQUOTES_MAX: Final = 100  # quotes that trade with resting orders as they appear; each time the book gets thinner
 DIGEST_ROWS: Final = 5000  # fetched at a time, so that a long run's history is never in memory
 
@@ -46,7 +46,7 @@ _REPLACE: Final = (
     "SELECT symbol, outcome, traded FROM authority_replace_quotes_v3"
     "(%s, %s, %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s)"
 )
-_SUBMIT: Final = "SELECT exchange_submit_orders_v3(%s::jsonb)"
+_SUBMIT: Final = "SELECT exchange_submit_orders_v4(%s::jsonb)"
 _DONE: Final = "SELECT exchange_orders_done_v1(%s)"
 _POSITIONS: Final = "SELECT symbol, quantity, version FROM ledger_position"
 

@@ -173,7 +173,7 @@ class HandMarket:
             )
             self.quote_all()
             orders = [o.as_json() for s in self.specs.values() for o in external_orders(SEED, s, self.step)]
-            self.worker.execute("SELECT exchange_submit_orders_v3(%s)", [json.dumps(orders)])
+            self.worker.execute("SELECT exchange_submit_orders_v4(%s)", [json.dumps(orders)])
             self.worker.execute("SELECT exchange_orders_done_v1(%s)", [self.step])
             self.quote_all()
 
@@ -183,7 +183,7 @@ class HandMarket:
         """A client's order: market without a price."""
         kind = "market" if price is None else "limit"
         row = self.gateway.execute(
-            "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            "SELECT exchange_submit_order_v3(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
             [order_id, symbol, side, kind, tif, price, quantity],
         ).fetchone()
         assert row is not None

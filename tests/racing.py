@@ -74,8 +74,8 @@ REPLACE_UNLOCKED = (
     "",
 )
 # Every order goes the general way, also one that the quote alone fills.
-NO_SHORT_CUT = ("exchange_submit_order_v2", "AND p_step IS NULL", "AND false")
-SUBMIT_UNLOCKED = ("exchange_match_order_v1", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
+NO_SHORT_CUT = ("exchange_submit_order_v3", "AND p_step IS NULL", "AND false")
+SUBMIT_UNLOCKED = ("exchange_match_order_v2", "WHERE symbol = p_symbol FOR UPDATE;", "WHERE symbol = p_symbol;")
 TOGGLE_UNLOCKED = ("exchange_set_quoting_v2", "ORDER BY q.symbol FOR UPDATE) l", "ORDER BY q.symbol) l")
 
 
@@ -258,12 +258,12 @@ def _value(query: str, *parameters: object) -> Command:
 
 
 def retried(command: Command) -> Command:
-    """As the services send it: a command that lost the race for an id is sent again, and hears of the winner."""
+    """As the services send it: again, once, if it lost the race for an id or took too long for its quote."""
 
     def twice(connection: Connection) -> Any:
         try:
             return command(connection)
-        except psycopg.errors.UniqueViolation:
+        except (psycopg.errors.UniqueViolation, psycopg.errors.SerializationFailure):
             return command(connection)
 
     return twice
@@ -348,12 +348,12 @@ def order(
 ) -> Command:
     """A market order, or a limit order when it has a price; answers the exchange's answer."""
     kind = "market" if price is None else "limit"
-    query = "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)"
+    query = "SELECT exchange_submit_order_v3(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)"
     return _value(query, order_id, symbol, side, kind, tif, price, quantity)
 
 
 def orders(*items: dict[str, Any]) -> Command:
-    return _value("SELECT exchange_submit_orders_v3(%s::jsonb)", json.dumps(items))
+    return _value("SELECT exchange_submit_orders_v4(%s::jsonb)", json.dumps(items))
 
 
 def cancel(order_id: str) -> Command:

@@ -110,7 +110,7 @@ class Load:
                     }
                     for number, symbol in zip(range(self.sent, self.sent + size), turn, strict=False)
                 ]  # fmt: skip
-                connection.execute("CALL exchange_place_orders_v2(%s::jsonb, 700)", [json.dumps(orders)])
+                connection.execute("CALL exchange_place_orders_v3(%s::jsonb, 700)", [json.dumps(orders)])
                 named = ",".join(sorted({str(order["symbol"]) for order in orders}))
                 connection.execute("SELECT pg_notify('mm_market', %s)", [named if len(named) < 7000 else ""])
                 self.sent += size

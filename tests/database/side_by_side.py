@@ -72,12 +72,12 @@ class Exchange:
             order.price,
             order.quantity,
         )
-        answer = self._one(self.gateway, "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s, %s)", *given)
+        answer = self._one(self.gateway, "SELECT exchange_submit_order_v3(%s, %s, %s, %s, %s, %s, %s)", *given)
         assert isinstance(answer, dict)
         return answer
 
     def submit_batch(self, entries: list[dict[str, Any]]) -> list[Row]:
-        answers = self._one(self.worker, "SELECT exchange_submit_orders_v3(%s)", json.dumps(entries))
+        answers = self._one(self.worker, "SELECT exchange_submit_orders_v4(%s)", json.dumps(entries))
         assert isinstance(answers, list)
         return answers
 

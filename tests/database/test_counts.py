@@ -26,7 +26,7 @@ TABLES = """
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
        AND NOT relispartition AND relname ~ '^(journal|ledger|exchange|authority)_'
 """
-ORDER = "SELECT exchange_submit_order_v2('{id}', 'ALFA', 'buy', 'market', 'IOC', NULL, 1)"
+ORDER = "SELECT exchange_submit_order_v3('{id}', 'ALFA', 'buy', 'market', 'IOC', NULL, 1)"
 RENEW = "SELECT * FROM authority_renew_v3(%s)"
 
 
@@ -138,7 +138,7 @@ def test_a_batch_runs_as_many_statements_for_ten_orders_as_for_two_hundred(marke
         ]  # fmt: skip
         return json.dumps(orders)
 
-    submit = "SELECT exchange_submit_orders_v3(%s)"
+    submit = "SELECT exchange_submit_orders_v4(%s)"
     market.admin.execute(submit.encode(), [batch("first", 10)])
     counts = [statements_run(market.admin, submit, batch(f"b{size}-", size)) for size in (10, 200)]
 

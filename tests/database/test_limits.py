@@ -41,7 +41,7 @@ def test_only_the_worker_can_place_an_order_of_the_generated_flow(
 ) -> None:
     connection = market.gateway if role == "console" else market.worker
     row = connection.execute(
-        "SELECT exchange_submit_order_v2('ext-ALFA-000000001-0', 'ALFA', 'buy', 'market', 'IOC', NULL, %s, 1)"
+        "SELECT exchange_submit_order_v3('ext-ALFA-000000001-0', 'ALFA', 'buy', 'market', 'IOC', NULL, %s, 1)"
         " ->> 'error'",
         [market.specs["ALFA"].lot_size],
     ).fetchone()

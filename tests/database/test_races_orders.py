@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,13 +35,15 @@ GENERAL = Mutation("the general way", (NO_SHORT_CUT,), "")
 UNLOCKED = Mutation(
     "submitted-without-the-lock", (NO_SHORT_CUT, SUBMIT_UNLOCKED), "already recorded with other contents"
 )
+LATE = "IF q.valid_until <= clock_timestamp() THEN"
+LATE_IN_GENERAL = "IF v_recorded IS NOT NULL AND q.valid_until <= clock_timestamp() THEN"
 SNAPSHOT = "(SELECT {column} FROM exchange_quote WHERE symbol = p_symbol)"
 
 
 def stale(column: str, condition: str, shows: str) -> Mutation:
     """The short cut judges a column as the statement's snapshot has it, and not as it is under the lock."""
     stale_condition = condition.replace(column, SNAPSHOT.format(column=column), 1)
-    return Mutation(f"stale-{column}", (("exchange_submit_order_v2", condition, stale_condition),), shows)
+    return Mutation(f"stale-{column}", (("exchange_submit_order_v3", condition, stale_condition),), shows)
 
 
 def positions(stage: Stage) -> list[tuple[Any, ...]]:
@@ -71,7 +74,7 @@ def test_two_orders_at_once_on_one_symbol_are_two_fills_in_sequence(stage: Stage
 @guarded(
     Mutation(
         "known-ids-forgotten",
-        (("exchange_match_order_v1", "IF FOUND THEN\n        IF (v_known", "IF false THEN\n        IF (v_known"),),
+        (("exchange_match_order_v2", "IF FOUND THEN\n        IF (v_known", "IF false THEN\n        IF (v_known"),),
         "UniqueViolation",
     ),
     also_with=(GENERAL,),
@@ -136,7 +139,7 @@ def test_two_takers_of_more_than_there_is_get_what_there_is(stage: Stage) -> Non
         "looked-at-the-book-before-the-lock",
         (
             (
-                "exchange_submit_order_v2",
+                "exchange_submit_order_v3",
                 "(book_ask > ask_price) IS NOT FALSE",
                 "NOT EXISTS (SELECT FROM exchange_order o WHERE o.symbol = p_symbol AND o.side = 'sell'"
                 " AND o.status = 'resting' AND o.price <= ask_price)",
@@ -157,7 +160,11 @@ def test_an_order_that_waits_for_one_that_rests_before_the_quote_trades_with_tha
 @guarded(
     Mutation(
         "judged-by-the-transactions-start",
-        (NO_SHORT_CUT, ("exchange_match_order_v1", "q.valid_until > clock_timestamp()", "q.valid_until > now()")),
+        (
+            NO_SHORT_CUT,
+            ("exchange_match_order_v2", "q.valid_until > clock_timestamp()", "q.valid_until > now()"),
+            ("exchange_match_order_v2", LATE_IN_GENERAL, "IF false THEN"),
+        ),
         "filled against a lapsed quote",
     ),
     also_with=(GENERAL,),
@@ -173,31 +180,97 @@ def test_an_order_that_waits_until_the_quote_has_lapsed_is_not_filled(stage: Sta
     assert outcome.second["reject_code"] == "no_liquidity", f"filled against a lapsed quote: {outcome.second!r}"
 
 
-@guarded(
-    Mutation(
-        "judged-once",
-        (("exchange_submit_order_v2", "ELSIF NOT q.is_live THEN", "ELSIF false THEN"),),
-        "filled against a lapsed quote",
-    ),
-    also_with=(GENERAL,),
-)
-def test_an_order_that_waits_for_a_lock_whose_holder_changes_nothing_is_not_filled_late(stage: Stage) -> None:
-    """Nothing makes the server judge an unchanged row again: only the clock has moved on."""
+def lapse_soon(stage: Stage, *symbols: str) -> Callable[[Connection], None]:
+    """Quotes these symbols for a short time, and the others for long; answers with what waits until that is over."""
     node = stage.maker()
-    assert replace(node, "ALFA", validity_ms=1_500)(stage.admin) == {"ALFA": "accepted"}
+    assert set(replace(node, *symbols, validity_ms=1_500)(stage.admin).values()) == {"accepted"}
 
     def lapsed(_: Connection) -> None:
-        passed = "SELECT valid_until < clock_timestamp() FROM exchange_quote WHERE symbol = 'ALFA'"
-        eventually(lambda: stage.one(passed), DEADLINE_S, "the quote has lapsed")
+        passed = "SELECT max(valid_until) < clock_timestamp() FROM exchange_quote WHERE symbol = ANY (%s)"
+        eventually(lambda: stage.one(passed, list(symbols)), DEADLINE_S, "the quotes have lapsed")
 
-    holder = "SELECT 1 FROM exchange_quote WHERE symbol = 'ALFA' FOR UPDATE"
-    outcome = stage.race(
-        lambda connection: connection.execute(holder).fetchone(), order("late", "buy", 1), meanwhile=lapsed
-    )
+    return lapsed
+
+
+def hold(table: str, symbol: str) -> Command:
+    """Lock a row, and change nothing in it: nothing makes the server judge it again, only the clock moves on."""
+    return lambda connection: connection.execute(
+        f"SELECT 1 FROM {table} WHERE symbol = '{symbol}' FOR UPDATE".encode()
+    ).fetchone()
+
+
+TOO_LATE = Mutation(
+    "the clock asked once", (("exchange_submit_order_v3", LATE, "IF false THEN"),), "filled against a lapsed quote"
+)
+
+
+@guarded(TOO_LATE, also_with=(GENERAL,))
+def test_an_order_that_waits_for_a_lock_whose_holder_changes_nothing_is_not_filled_late(stage: Stage) -> None:
+    lapsed = lapse_soon(stage, "ALFA")
+    outcome = stage.race(hold("exchange_quote", "ALFA"), retried(order("late", "buy", 1)), meanwhile=lapsed)
     assert outcome.waited
     assert outcome.second["reject_code"] == "no_liquidity", f"filled against a lapsed quote: {outcome.second!r}"
     assert stage.one("SELECT ask_quantity FROM exchange_quote WHERE symbol = 'ALFA'") == 100
     assert stage.one("SELECT sequence FROM exchange_quote WHERE symbol = 'ALFA'") == 0
+
+
+@guarded(
+    TOO_LATE,
+    Mutation(
+        "the clock asked once, the general way",
+        (NO_SHORT_CUT, ("exchange_match_order_v2", LATE_IN_GENERAL, "IF false THEN")),
+        "filled against a lapsed quote",
+    ),
+    also_with=(GENERAL,),
+)
+def test_an_order_that_waits_for_the_position_until_the_quote_has_lapsed_is_not_filled(stage: Stage) -> None:
+    """The quote was live when it was matched: valid at its commit is what a fill has to be."""
+    lapsed = lapse_soon(stage, "ALFA")
+    outcome = stage.race(hold("ledger_position", "ALFA"), retried(order("late", "buy", 1)), meanwhile=lapsed)
+    assert outcome.waited
+    assert outcome.second["reject_code"] == "no_liquidity", f"filled against a lapsed quote: {outcome.second!r}"
+    assert positions(stage)[0] == (0, 0, 0)
+
+
+@guarded(
+    Mutation(
+        "the clock not asked again",
+        (("exchange_submit_orders_v4", "AND valid_until <= clock_timestamp()) THEN", "AND false) THEN"),),
+        "filled against a lapsed quote",
+    ),
+)
+def test_a_batch_whose_last_order_waits_until_a_quote_has_lapsed_fills_nothing_against_it(stage: Stage) -> None:
+    """Both trade with what rests first, so one after another: ALFA's is done while BRAVO's waits for its position."""
+    lapsed = lapse_soon(stage, "ALFA")
+    items = []
+    for symbol in ("ALFA", "BRAVO"):
+        order(f"resting-{symbol}", "sell", 1, symbol=symbol, price="100.01", tif="GTC")(stage.admin)
+        items.append(
+            {
+                "client_order_id": f"late-{symbol}", "symbol": symbol, "side": "buy", "type": "market",
+                "time_in_force": "IOC", "price": None, "quantity": "5",
+            }
+        )  # fmt: skip
+    outcome = stage.race(hold("ledger_position", "BRAVO"), retried(orders(*items)), meanwhile=lapsed)
+    assert outcome.waited
+    filled = [answer["filled_quantity"] for answer in outcome.second]
+    assert filled == ["1", "5"], f"filled against a lapsed quote: {outcome.second!r}"
+    assert stage.column("SELECT symbol FROM ledger_fill") == ["BRAVO"]
+
+
+@guarded(
+    Mutation(
+        "the clock not asked again",
+        (("exchange_submit_orders_v4", "AND valid_until <= clock_timestamp()) THEN", "AND false) THEN"),),
+        "filled against a lapsed quote",
+    ),
+)
+def test_a_batch_in_sets_that_waits_until_the_quotes_have_lapsed_fills_nothing(stage: Stage) -> None:
+    lapsed = lapse_soon(stage, "ALFA", "BRAVO")
+    outcome = stage.race(hold("ledger_position", "BRAVO"), retried(batch()), meanwhile=lapsed)
+    assert outcome.waited
+    rejected = [answer["reject_code"] for answer in outcome.second]
+    assert rejected == ["no_liquidity"] * 4, f"filled against a lapsed quote: {outcome.second!r}"
 
 
 @guarded(
@@ -295,7 +368,7 @@ def batch() -> Command:
 @guarded(
     Mutation(
         "without-any-lock",
-        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE;", "ORDER BY symbol;")),
+        (SUBMIT_UNLOCKED, ("exchange_submit_orders_v4", "ORDER BY symbol FOR UPDATE) l;", "ORDER BY symbol) l;")),
         "the second was told (AssertFailure|UniqueViolation)",
     )
 )
@@ -311,7 +384,7 @@ def test_a_steps_orders_placed_twice_at_once_exist_once(stage: Stage) -> None:
 @guarded(
     Mutation(
         "locked-backwards",
-        (("exchange_submit_orders_v3", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
+        (("exchange_submit_orders_v4", "ORDER BY symbol FOR UPDATE", "ORDER BY symbol DESC FOR UPDATE"),),
         "BRAVO was locked before ALFA",
     ),
 )

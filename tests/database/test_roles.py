@@ -64,8 +64,8 @@ READS["mm_console"] |= {*WRITES["mm_console"], "auth_permission", "django_conten
 EXECUTES: dict[str, set[str]] = {
     "mm_exchange": {
         "exchange_add_symbols_v1", "exchange_start_clock_v1", "exchange_advance_clock_v1", "exchange_orders_done_v1",
-        "exchange_clock_step_v1", "exchange_submit_order_v2", "exchange_match_order_v1", "exchange_note_book_v1",
-        "exchange_order_holds_v1", "exchange_submit_orders_v3", "exchange_place_order_v2", "exchange_place_orders_v2",
+        "exchange_clock_step_v1", "exchange_submit_order_v3", "exchange_match_order_v2", "exchange_note_book_v1",
+        "exchange_order_holds_v1", "exchange_submit_orders_v4", "exchange_place_order_v3", "exchange_place_orders_v3",
         "exchange_cancel_order_v2", "ledger_record_fills_v1", "exchange_keep_partitions_v1",
         "exchange_order_state_v1", "exchange_order_answer_v1", "exchange_withdraw_quotes_v1", "exchange_match_quote_v2",
         "exchange_raise_fence_v1", "exchange_drop_fence_v1", "exchange_replace_quotes_v3", "exchange_set_quoting_v2",
@@ -91,7 +91,7 @@ EXECUTES: dict[str, set[str]] = {
         "authority_replace_quotes_v3", "authority_session_alive_v1", "authority_begin_leave_v1", "journal_lock_v1",
     },
     "mm_console": {
-        "exchange_submit_order_v2", "exchange_submit_orders_v3", "exchange_place_order_v2", "exchange_place_orders_v2",
+        "exchange_submit_order_v3", "exchange_submit_orders_v4", "exchange_place_order_v3", "exchange_place_orders_v3",
         "exchange_cancel_order_v2", "exchange_order_state_v1", "exchange_order_answer_v1",
         "exchange_set_quoting_v2", "exchange_set_parameters_v1", "authority_set_draining_v1",
         "authority_session_alive_v1", "journal_lock_v1",

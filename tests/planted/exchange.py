@@ -11,13 +11,13 @@ SERVICES_TESTS = "tests/database/test_services.py::"
 API_ORDERS = "tests/web/test_api_orders.py::"
 HOLDS = "[holds]"
 
-SUBMIT = "exchange/sql/exchange_submit_order_v2.sql"
-MATCH = "exchange/sql/exchange_match_order_v1.sql"
+SUBMIT = "exchange/sql/exchange_submit_order_v3.sql"
+MATCH = "exchange/sql/exchange_match_order_v2.sql"
 MATCH_QUOTE = "exchange/sql/exchange_match_quote_v2.sql"
-BATCH = "exchange/sql/exchange_submit_orders_v3.sql"
+BATCH = "exchange/sql/exchange_submit_orders_v4.sql"
 REPLACE = "exchange/sql/exchange_replace_quotes_v3.sql"
-PLACE = "exchange/sql/exchange_place_order_v2.sql"
-PLACE_MANY = "exchange/sql/exchange_place_orders_v2.sql"
+PLACE = "exchange/sql/exchange_place_order_v3.sql"
+PLACE_MANY = "exchange/sql/exchange_place_orders_v3.sql"
 CANCEL = "exchange/sql/exchange_cancel_order_v2.sql"
 SET_QUOTING = "exchange/sql/exchange_set_quoting_v2.sql"
 CLOCK = "exchange/sql/exchange_advance_clock_v1.sql"
@@ -111,7 +111,7 @@ MATCHING = (
     bug(
         "order: lapsed quote filled",
         SUBMIT,
-        ("ELSIF NOT q.is_live THEN", "ELSIF false THEN"),
+        ("IF q.valid_until <= clock_timestamp() THEN", "IF false THEN"),
         world="A quote that nobody refreshes is filled after its time, at a price of long ago.",
         caught_by=f"{ORDERS}test_an_order_that_waits_for_a_lock_whose_holder_changes_nothing_is_not_filled_late{HOLDS}",
         shows="filled against a lapsed quote",
@@ -130,7 +130,10 @@ MATCHING = (
     bug(
         "batch: quotes not locked",
         BATCH,
-        ("PERFORM 1 FROM exchange_quote WHERE symbol = ANY (v_locked) ORDER BY symbol FOR UPDATE;", ""),
+        (
+            "WHERE symbol = ANY (v_locked) ORDER BY symbol FOR UPDATE) l;",
+            "WHERE symbol = ANY (v_locked) ORDER BY symbol) l;",
+        ),
         world="A task's orders and a client's are promised the same lots, and the whole batch fails, again and again.",
         caught_by=f"{RULES}test_a_batch_that_waits_for_an_order_takes_what_that_one_left{HOLDS}",
         shows="the batch failed|sold twice what was left",

@@ -127,7 +127,7 @@ CHECKERS = (
     bug(
         "verify: I9 forgives a lapsed quote",
         "exchange/verify.py",
-        ("WHEN filled_at >= valid_until + {MATCHING_ALLOWANCE} THEN", "WHEN filled_at >= 'infinity' THEN"),
+        ("WHEN filled_at >= valid_until THEN", "WHEN filled_at >= 'infinity' THEN"),
         world="Fills against quotes that nobody stood behind any more would pass.",
         caught_by=f"{PLANT}[I9 each fill lies within its quote and its order, both live then, on tick and on lot:"
         " after the quote had lapsed]",

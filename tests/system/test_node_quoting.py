@@ -38,7 +38,7 @@ def replaced(market: Market, version: int) -> tuple[Any, ...]:
 def order(market: Market, side: str, quantity: int, number: int = 1) -> None:
     price = "1000" if side == "buy" else "1"
     answer = market.value(
-        "SELECT exchange_submit_order_v2(%s, 'S0001', %s, 'limit', 'IOC', %s, %s)",
+        "SELECT exchange_submit_order_v3(%s, 'S0001', %s, 'limit', 'IOC', %s, %s)",
         f"order-{number}",
         side,
         price,
@@ -96,7 +96,7 @@ def test_quoting_turned_off_and_on_again_is_quoted_again(market: Market) -> None
 
 
 def test_a_quote_that_crosses_resting_orders_is_made_whole_again(market: Market) -> None:
-    rest = "SELECT exchange_submit_order_v2('resting', 'S0001', 'sell', 'limit', 'GTC', '100.04', 300)"
+    rest = "SELECT exchange_submit_order_v3('resting', 'S0001', 'sell', 'limit', 'GTC', '100.04', 300)"
     assert market.value(rest)["status"] == "resting"
 
     market.advance("1")

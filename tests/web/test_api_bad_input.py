@@ -299,7 +299,7 @@ def test_there_are_more_than_60_kinds_and_the_order_that_they_start_from_is_good
     assert len(ORDERS) + len(OTHERS) > 60
     with standing_market.admin.transaction(force_rollback=True):
         row = standing_market.one(
-            "SELECT exchange_submit_order_v2(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
+            "SELECT exchange_submit_order_v3(%s, %s, %s, %s, %s, %s::numeric, %s::numeric)",
             *(
                 GOOD[name]
                 for name in ("client_order_id", "symbol", "side", "type", "time_in_force", "price", "quantity")

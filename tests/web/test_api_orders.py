@@ -208,7 +208,7 @@ def test_one_id_sent_to_two_symbols_at_once_becomes_one_order(market: HandMarket
 
     with holder.transaction():
         # Its transaction is open while the other order comes: that one waits for the unique id.
-        holder.execute("SELECT exchange_submit_order_v2('race', 'BRAVO', 'buy', 'limit', 'GTC', 0.05, 10)")
+        holder.execute("SELECT exchange_submit_order_v3('race', 'BRAVO', 'buy', 'limit', 'GTC', 0.05, 10)")
         thread = threading.Thread(target=send)
         thread.start()
         eventually(

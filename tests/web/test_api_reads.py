@@ -113,7 +113,7 @@ def test_a_fill_still_uncommitted_holds_back_those_that_would_overtake_it(market
     lot = {name: spec.lot_size for name, spec in market.specs.items()}
     slow = market.database.connect("console")
     with slow.transaction():
-        slow.execute("SELECT exchange_submit_order_v2('slow', 'ALFA', 'buy', 'market', 'IOC', NULL, %s)", [lot["ALFA"]])
+        slow.execute("SELECT exchange_submit_order_v3('slow', 'ALFA', 'buy', 'market', 'IOC', NULL, %s)", [lot["ALFA"]])
         market.send("quick", "BRAVO", "buy", lot["BRAVO"])
 
         assert api.get("fills").items == before

@@ -660,7 +660,7 @@ async def test_no_text_in_an_export_is_a_formula(market: HandMarket, downloader:
     assert lines[0]["client_order_id"] == '\'=HYPERLINK("http://x")'
     for first in "=+-@":
         answer = market.gateway.execute(
-            "SELECT exchange_submit_order_v2(%s, 'ALFA', 'buy', 'market', 'IOC', NULL, 1)", [f"{first}1"]
+            "SELECT exchange_submit_order_v3(%s, 'ALFA', 'buy', 'market', 'IOC', NULL, 1)", [f"{first}1"]
         ).fetchone()
         assert answer == ({"error": "invalid_order_id"},)
 
