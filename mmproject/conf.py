@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SYMBOLS_MAX = 10_000  # the most that the assignment and the page were measured with
 NODES_MAX = 50
-# A quote may trade with what rests in the transaction that publishes it, which lasts 2 s at most (provision.ROLE_LIMITS):
+# A quote may trade with what rests in the transaction that publishes it, which lasts 2 s at most (see ROLE_LIMITS):
 # no fill is to come after its quote has lapsed.
 QUOTE_VALIDITY_MS_MIN = 2_500
 RETENTION_MS_MIN = 60_000  # verify and the benchmarks look back this far; exchange_keep_partitions_v1 allows no less
