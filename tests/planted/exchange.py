@@ -117,6 +117,23 @@ MATCHING = (
         shows="filled against a lapsed quote",
     ),
     bug(
+        "order: lapsed quote filled, the general way",
+        MATCH,
+        ("IF v_recorded IS NOT NULL AND q.valid_until <= clock_timestamp() THEN", "IF false THEN"),
+        world="An order that waits for its position commits a fill seconds after the quote's end.",
+        caught_by=f"{ORDERS}test_an_order_that_waits_for_the_position_until_the_quote_has_lapsed_is_not_filled"
+        "[holds: the general way]",
+        shows="filled against a lapsed quote",
+    ),
+    bug(
+        "batch: lapsed quote filled",
+        BATCH,
+        ("AND valid_until <= clock_timestamp()) THEN", "AND false) THEN"),
+        world="The same for all of a batch, whose fills even say that they were made in time.",
+        caught_by=f"{ORDERS}test_a_batch_whose_last_order_waits_until_a_quote_has_lapsed_fills_nothing_against_it{HOLDS}",
+        shows="filled against a lapsed quote",
+    ),
+    bug(
         "order: what is left judged before the lock",
         SUBMIT,
         (
