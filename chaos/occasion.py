@@ -61,7 +61,7 @@ class Occasion:
     tell: Callable[[str, str], None] = field(repr=False)
     began_at: float = 0.0
     ended_at: float = 0.0
-    hit_at: float = 0.0  # when its node was, if that is later than it began
+    hit_at: float = 0.0  # when what it breaks was hit, if that is later than it began
     details: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     cut_short: bool = False  # by another fault; then it counts as not having happened

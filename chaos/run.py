@@ -8,7 +8,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import psycopg
 
 from chaos import history, watch
 from chaos.arena import Arena, arena, unsettled
+from chaos.excuse import nothing_written, unexcused
 from chaos.load import Client, Record
 from chaos.occasion import Broken, Fault, Occasion
 from chaos.processes import Tell
@@ -38,8 +38,6 @@ JOIN_S: Final = 240.0
 SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
 RECORDED: Final = ("replace", "renew", "order", "cancel")  # by every run, however short
 READ: Final = ("positions", "fills")  # the same, and answered
-# What promises progress can't hold while nothing can be written, and until what failed is tried again.
-FREED_S: Final = 5.0
 
 # What has to have happened at least once if one of these faults was to, or the run has shown too little.
 SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
@@ -261,8 +259,7 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
     bout.snapshots = {
         "verified": judge.snapshots, "no_server": judge.unreachable, "longest_ms": judge.longest_ms,
     }  # fmt: skip
-    for violation in judge.violations:
-        (bout.excused if is_excused(violation, bout.occasions) else bout.violations).append(violation)
+    _blame(bout, judge.violations)
     seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for violation in bout.violations:
         seen[violation["id"]].append(violation)
@@ -274,29 +271,13 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
         bout.invalid.append(f"only {bout.snapshots['verified']} snapshots were verified in {bout.seconds:g} s")
 
 
-def is_excused(violation: dict[str, Any], occasions: list[Occasion]) -> bool:
-    """Whether it only says that nothing came about while nothing could be written, or just after.
-
-    I11 speaks of the moment that is seen, I14 of all that has been: what was uncovered then is in every later snapshot.
-    """
-    full = [
-        (one.began_at, one.ended_at + FREED_S)
-        for one in occasions
-        if one.fault.name == "disk_full" and not one.cut_short
-    ]
-    if violation["id"] == "I11":
-        return any(since <= violation["at"] <= until for since, until in full)
-    if violation["id"] == "I14":  # a row that is not shown is not excused
-        rows = violation["rows"]
-        return len(rows) == violation["violations"] and all(_is_within_reason(row, full) for row in rows)
-    return False
-
-
-def _is_within_reason(row: dict[str, Any], full: list[tuple[float, float]]) -> bool:
-    """Whether a symbol was uncovered for no longer than I14 allows, the times in `full` not counted."""
-    since, until = (datetime.fromisoformat(row[key]).timestamp() for key in ("uncovered_since", "uncovered_until"))
-    excused_s = sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in full)
-    return until - since - excused_s <= float(row["allowed_seconds"])
+def _blame(bout: Bout, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take down what `verify` has found; returns what is not excused of it."""
+    full = nothing_written(bout.occasions)
+    bout.excused += [violation for violation in found if unexcused(violation, full) is None]
+    blamed = [left for violation in found if (left := unexcused(violation, full)) is not None]
+    bout.violations += blamed
+    return blamed
 
 
 def while_it_ran(seen: list[dict[str, Any]], began_at: float) -> str:
@@ -415,11 +396,6 @@ def _verify(bout: Bout, found: Arena, record: Record) -> None:
         return
     report = json.loads(done.stdout)
     bad = [{"at": time.time(), **one} for one in report["invariants"] if not one["ok"]]
-    for violation in bad:
-        if is_excused(violation, bout.occasions):
-            bout.excused.append(violation)
-        else:
-            bout.violations.append(violation)
-            bout.broken.append(f"{violation['id']} {violation['name']} at the end: {_rows(violation)}")
+    bout.broken += [f"{one['id']} {one['name']} at the end: {_rows(one)}" for one in _blame(bout, bad)]
     bout.checked = {one["id"]: one["checked"] for one in report["invariants"]}
     bout.invalid += [f"{name} had nothing to look at" for name, count in bout.checked.items() if not count]

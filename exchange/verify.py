@@ -13,6 +13,9 @@ FILLS = "SELECT count(*) FROM ledger_fill"
 VERSIONS = "SELECT count(*) FROM exchange_quoteversion"
 SYMBOLS = "SELECT count(*) FROM exchange_quote"
 
+# An order asks last of all whether the quote still holds, and then commits: that takes moments.
+COMMIT_ALLOWANCE = "interval '2 seconds'"
+
 # Old versions are dropped by the partition, and each drop writes down how far it went (exchange_retention): up to there
 # a version may be missing, and after it none.
 _QUOTES = (
@@ -175,9 +178,9 @@ _OVERFILL = (
 
 # Who rested decides the price: an order took if it never rested, or if its first answer already told of the fill.
 # Of a fill whose quote has been dropped what the order says is judged (and by authority, that it had a tenure).
-_FAIR_FILLS = """
+_FAIR_FILLS = f"""
     SELECT fill_id, quote_version, client_order_id, side, price, quantity, quoted_price, limit_price, filled_at,
-           valid_until,
+           committed_at, valid_until,
            CASE WHEN version IS NULL AND NOT is_dropped OR withdrawn_reason IS NOT NULL THEN 'against no quote'
                 WHEN order_side IS NULL THEN 'with no order'
                 WHEN NOT is_dropped
@@ -185,6 +188,7 @@ _FAIR_FILLS = """
                 THEN 'under another epoch than the quote''s'
                 WHEN sequence <= after_sequence OR sequence > until_sequence THEN 'while the quote was not live'
                 WHEN filled_at >= valid_until THEN 'after the quote had lapsed'
+                WHEN committed_at >= valid_until + {COMMIT_ALLOWANCE} THEN 'committed when the quote was long over'
                 WHEN order_side::text = side::text OR order_symbol <> symbol THEN 'on the wrong side'
                 WHEN quoted_price IS NULL AND NOT is_dropped
                   OR CASE side WHEN 'buy' THEN price > quoted_price ELSE price < quoted_price END
@@ -200,8 +204,8 @@ _FAIR_FILLS = """
                 THEN 'off tick or off lot'
            END AS unfair
       FROM (SELECT f.fill_id, f.symbol, f.sequence, f.quote_version, f.client_order_id, f.side, f.price, f.quantity,
-                   f.epoch, f.incarnation, f.node, f.filled_at, f.tick_size AS fill_tick_size,
-                   f.lot_size AS fill_lot_size, s.tick_size, s.lot_size,
+                   f.epoch, f.incarnation, f.node, f.filled_at, pg_xact_commit_timestamp(f.xid::xid) AS committed_at,
+                   f.tick_size AS fill_tick_size, f.lot_size AS fill_lot_size, s.tick_size, s.lot_size,
                    v.version, v.version IS NULL AND f.quote_version <= coalesce(r.version, 0) AS is_dropped,
                    v.withdrawn_reason, v.epoch AS quote_epoch, v.incarnation AS quote_incarnation,
                    v.node AS quote_node, v.after_sequence, v.until_sequence, v.valid_until,

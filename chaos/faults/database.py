@@ -110,6 +110,7 @@ def disk_full(it: Occasion) -> None:
         try:
             with suppress(Broken):  # what is there already may do for a while: the log's files are used again
                 it.eventually(lambda: refused() or it.stop.is_set(), "something is refused", FULL_S)
+            it.hit_at = time.time()
             it.wait()
         finally:
             disk.free()

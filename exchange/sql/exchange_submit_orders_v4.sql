@@ -248,8 +248,9 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    -- As in exchange_submit_order_v3, for all of them: the last may have waited long after the first was filled.
-    IF EXISTS (SELECT FROM exchange_quote WHERE symbol = ANY (v_filled) AND symbol = ANY (v_live)
+    -- As in exchange_submit_order_v3, for all of them: the last may have waited long after the first was filled. What traded beside
+    -- a quote that had lapsed before, with a resting order, is as it should be.
+    IF EXISTS (SELECT FROM exchange_quote WHERE symbol = ANY (ARRAY (SELECT unnest(v_filled) INTERSECT SELECT unnest(v_live)))
                   AND valid_until <= clock_timestamp()) THEN
         RAISE EXCEPTION 'a quote lapsed while it was filled' USING ERRCODE = 'serialization_failure';
     END IF;

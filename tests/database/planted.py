@@ -222,6 +222,9 @@ FAIRNESS = (
           says="while the quote was not live"),
     plant("I9", FAIR, "UPDATE exchange_quoteversion SET valid_until = published_at - interval '1 hour'"
                       " WHERE withdrawn_reason IS NULL", says="after the quote had lapsed"),
+    plant("I9", FAIR, "UPDATE ledger_fill SET filled_at = filled_at - interval '1 hour'",
+          "UPDATE exchange_quoteversion SET valid_until = published_at - interval '1 minute'"
+          " WHERE withdrawn_reason IS NULL", says="committed when the quote was long over"),
     plant("I9", FAIR, f"UPDATE ledger_fill SET side = {SIDES} WHERE fill_id = {A_FILL}", says="on the wrong side"),
     plant("I9", FAIR, "UPDATE ledger_fill SET price = price + tick_size * 1000 WHERE side = 'buy'",
           says="beyond the quote's price"),

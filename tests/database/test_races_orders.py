@@ -183,10 +183,11 @@ def test_an_order_that_waits_until_the_quote_has_lapsed_is_not_filled(stage: Sta
 def lapse_soon(stage: Stage, *symbols: str) -> Callable[[Connection], None]:
     """Quotes these symbols for a short time, and the others for long; answers with what waits until that is over."""
     node = stage.maker()
-    assert set(replace(node, *symbols, validity_ms=1_500)(stage.admin).values()) == {"accepted"}
+    assert set(replace(node, *symbols, validity_ms=3_000)(stage.admin).values()) == {"accepted"}
 
     def lapsed(_: Connection) -> None:
         passed = "SELECT max(valid_until) < clock_timestamp() FROM exchange_quote WHERE symbol = ANY (%s)"
+        assert not stage.one(passed, list(symbols)), "the quotes lapsed before anything waited"
         eventually(lambda: stage.one(passed, list(symbols)), DEADLINE_S, "the quotes have lapsed")
 
     return lapsed

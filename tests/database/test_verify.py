@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.excuse import unexcused
 from mmproject.conf import ROOT, conf
 from mmproject.errors import UsageError
 from mmproject.invariants import INVARIANTS
 from mmproject.verify import CHECKS, Report, verify
-from tests.database.planted import FRESH, PLANTS, Plant
+from tests.database.planted import COVERAGE, FRESH, PLANTS, Plant
 from tests.market import HandMarket, busy_market
 from tests.support import Database, environment, scratch_database
 
@@ -114,6 +116,16 @@ def test_a_node_that_has_lost_its_session_is_not_blamed_for_its_old_quotes(marke
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     assert "I11 fresh-quotes" not in verify(market.connect("console")).broken
+
+
+def test_what_was_uncovered_is_told_with_its_times_so_that_they_can_be_held_against_an_outage(market: Database) -> None:
+    uncovered, _ = COVERAGE
+    commit(market, uncovered.statements)
+    (verdict,) = verify(market.connect("console"), only=["I14"]).verdicts
+    found = {"at": time.time(), **verdict.as_json()}
+    assert unexcused(found, []) == found
+    assert unexcused(found, [(0.0, time.time() - 600)]) == found
+    assert unexcused(found, [(0.0, time.time())]) is None
 
 
 def test_a_constraint_or_trigger_that_is_gone_is_missed(market: Database) -> None:

@@ -134,6 +134,15 @@ CHECKERS = (
         shows="I9 fair-fills|assert False",
     ),
     bug(
+        "verify: I9 believes the fill's own time",
+        "exchange/verify.py",
+        ("WHEN committed_at >= valid_until + {COMMIT_ALLOWANCE} THEN", "WHEN committed_at >= 'infinity' THEN"),
+        world="A fill that was stamped in time and committed seconds later would pass.",
+        caught_by=f"{PLANT}[I9 each fill lies within its quote and its order, both live then, on tick and on lot:"
+        " committed when the quote was long over]",
+        shows="I9 fair-fills|assert False",
+    ),
+    bug(
         "verify: I10 counts orders only",
         "exchange/verify_flow.py",
         ('    for fill in answer["fills"]:\n', "    for fill in ():\n"),

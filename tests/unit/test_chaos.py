@@ -21,6 +21,7 @@ import pytest
 
 from chaos import arena, run
 from chaos.catalogue import FAULTS, by_name
+from chaos.excuse import nothing_written, unexcused
 from chaos.host import PREFIX
 from chaos.management.commands import chaos as chaos_command
 from chaos.occasion import Fault, Occasion
@@ -320,20 +321,20 @@ def test_a_bout_that_ends_early_is_not_ok_and_says_why(monkeypatch: pytest.Monke
     assert not document([bout])["ok"]
 
 
-def full_disk(fault: str = "disk_full") -> Occasion:
-    """From 10 to 20, and until 25 for what is tried again."""
+def full_disk(fault: str = "disk_full", hit: float = 10.0, freed: float = 20.0) -> Occasion:
+    """Begun at 9; from 10 on something was refused, freed at 20, and until 25 for what is tried again."""
     found = by_name(fault)
     assert found is not None
     nothing: Any = None
-    return Occasion(
-        found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing, began_at=10.0, ended_at=20.0
-    )  # fmt: skip
+    one = Occasion(found, 0.0, 10.0, None, 1, nothing, nothing, nothing, nothing, nothing)
+    one.began_at, one.hit_at, one.ended_at = hit - 1, hit, freed
+    return one
 
 
 @pytest.mark.parametrize(
     ("name", "at", "fault", "excused"),
     [
-        ("I11", 5.0, "disk_full", False),
+        ("I11", 9.5, "disk_full", False),
         ("I11", 12.0, "disk_full", True),
         ("I11", 24.0, "disk_full", True),
         ("I11", 26.0, "disk_full", False),
@@ -343,9 +344,9 @@ def full_disk(fault: str = "disk_full") -> Occasion:
 )
 def test_only_progress_is_excused_and_only_by_a_full_disk(name: str, at: float, fault: str, excused: bool) -> None:
     one = full_disk(fault)
-    assert run.is_excused({"id": name, "at": at}, [one]) == excused
+    assert (unexcused({"id": name, "at": at}, nothing_written([one])) is None) == excused
     one.cut_short = True  # nothing was refused for want of space
-    assert not run.is_excused({"id": name, "at": at}, [one])
+    assert not nothing_written([one])
 
 
 def uncovered(*times: tuple[float, float], at: float = 400.0, unseen: int = 0) -> dict[str, Any]:
@@ -361,22 +362,40 @@ def uncovered(*times: tuple[float, float], at: float = 400.0, unseen: int = 0) -
     return {"id": "I14", "name": "covered", "at": at, "violations": len(rows) + unseen, "rows": rows}
 
 
+ONCE = (full_disk(), full_disk("failover", 20, 60))
+TWICE = (full_disk(hit=22, freed=30), full_disk())  # 10 to 35, as one
+AGAIN = (*TWICE, full_disk(hit=100, freed=105))
+
+
 @pytest.mark.parametrize(
-    ("violation", "excused"),
+    ("violation", "occasions", "excused"),
     [
-        (uncovered((12.0, 19.0), at=13.0), True),
-        (uncovered((12.0, 19.0)), True),  # it stays in every snapshot, long after
-        (uncovered((8.0, 27.9)), True),  # 4.9 s of it apart from that
-        (uncovered((8.0, 28.1)), False),
-        (uncovered((30.0, 35.1)), False),
-        (uncovered((12.0, 19.0), (300.0, 306.0)), False),
-        (uncovered((12.0, 19.0), unseen=1), False),
+        (uncovered((12, 19), at=13), ONCE, True),
+        (uncovered((12, 19)), ONCE, True),  # it stays in every snapshot, long after
+        (uncovered((8, 27.9)), ONCE, True),  # 4.9 s of it apart from that
+        (uncovered((8, 28.1)), ONCE, False),
+        (uncovered((4, 10)), ONCE, False),
+        (uncovered((30, 35.1)), ONCE, False),
+        (uncovered((12, 19), (300, 306)), ONCE, False),
+        (uncovered((12, 19), unseen=1), ONCE, False),
+        (uncovered((12, 19)), (), False),
+        (uncovered((10, 40)), TWICE, True),
+        (uncovered((10, 40.1)), TWICE, False),
+        (uncovered((10, 19), (99, 112)), AGAIN, True),
+        (uncovered((10, 111)), AGAIN, False),
     ],
 )
 def test_what_was_uncovered_is_excused_by_when_it_was_and_not_by_when_it_is_seen(
-    violation: dict[str, Any], excused: bool
+    violation: dict[str, Any], occasions: tuple[Occasion, ...], excused: bool
 ) -> None:
-    assert run.is_excused(violation, [full_disk(), full_disk("failover")]) == excused
+    assert (unexcused(violation, nothing_written(occasions)) is None) == excused
+
+
+def test_of_what_was_uncovered_only_what_is_not_excused_is_told() -> None:
+    left = unexcused(uncovered((12, 19), (300, 306), unseen=2), nothing_written(ONCE))
+    assert left is not None
+    assert left["violations"] == 3
+    assert [row["uncovered_since"] for row in left["rows"]] == ["1970-01-01T00:05:00Z"]
 
 
 def test_why_it_is_not_ok_comes_last_of_all_that_is_printed(
@@ -390,6 +409,7 @@ def test_why_it_is_not_ok_comes_last_of_all_that_is_printed(
         return bout
 
     monkeypatch.setattr(chaos_command, "run", broken)
+    monkeypatch.setattr(chaos_command.Command, "_available", lambda _self, faults, _skip: faults)  # on any machine
     with pytest.raises(SystemExit) as ended:
         chaos_command.Command().run_from_argv(
             ["manage.py", "chaos", "--minutes", "1", "--seed", "7", "--skip-unavailable"]

@@ -45,6 +45,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
         ("MM_LOG_LEVEL", "LOUD"),
         ("MM_RENEW_INTERVAL_MS", "2800"),
         ("MM_QUOTE_REFRESH_MS", "8000"),
+        ("MM_QUOTE_VALIDITY_MS", "2499"),
         ("MM_QUOTE_RETENTION_MS", "59999"),
     ],
 )

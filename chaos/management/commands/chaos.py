@@ -149,7 +149,7 @@ class Command(BaseCommand):
             soft_wrap=True,
         )
         if document["excused"]:
-            self.console.print(f"{document['excused']} times progress was excused: the disk was full")
+            self.console.print(f"{document['excused']} verdicts on progress were excused: the disk was full")
         if document["left_out"]:
             self.console.print(f"left out: {', '.join(document['left_out'])}", soft_wrap=True)
         # Told at the end of its bout already; but of a long output it is the end that is kept.
