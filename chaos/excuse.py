@@ -13,10 +13,10 @@ Times = Sequence[tuple[float, float]]  # Unix seconds, apart from one another an
 
 
 def nothing_written(occasions: Iterable[Occasion]) -> Times:
-    """From the first refusal for want of space until a while after it was freed."""
-    full = [one for one in occasions if one.fault.name == "disk_full" and not one.cut_short]
+    """From the first refusal for want of space until a while after the server was there again, with space."""
+    full = [one for one in occasions if one.fault.name == "disk_full" and one.hit_at]
     times: list[tuple[float, float]] = []
-    for since, until in sorted((one.hit_at or one.began_at, one.ended_at + FREED_S) for one in full):
+    for since, until in sorted((one.hit_at, one.ended_at + FREED_S) for one in full):
         if times and since <= times[-1][1]:
             times[-1] = times[-1][0], max(times[-1][1], until)
         else:

@@ -39,6 +39,8 @@ SNAPSHOTS_AT_LEAST_EVERY_S: Final = 5.0  # on average, outages and all
 RECORDED: Final = ("replace", "renew", "order", "cancel")  # by every run, however short
 READ: Final = ("positions", "fills")  # the same, and answered
 
+ROWS_KEPT: Final = 5  # of what breaks an invariant, of each snapshot
+
 # What has to have happened at least once if one of these faults was to, or the run has shown too little.
 SOMETIMES: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "takeovers": (
@@ -259,7 +261,7 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
     bout.snapshots = {
         "verified": judge.snapshots, "no_server": judge.unreachable, "longest_ms": judge.longest_ms,
     }  # fmt: skip
-    _blame(bout, judge.violations)
+    blame(bout, judge.violations)
     seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for violation in bout.violations:
         seen[violation["id"]].append(violation)
@@ -271,12 +273,16 @@ def _seen(bout: Bout, found: Arena, record: Record, clients: list[Client], judge
         bout.invalid.append(f"only {bout.snapshots['verified']} snapshots were verified in {bout.seconds:g} s")
 
 
-def _blame(bout: Bout, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def blame(bout: Bout, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Take down what `verify` has found; returns what is not excused of it."""
     full = nothing_written(bout.occasions)
-    bout.excused += [violation for violation in found if unexcused(violation, full) is None]
+    bout.excused += [
+        {**violation, "rows": violation["rows"][:ROWS_KEPT]}
+        for violation in found
+        if unexcused(violation, full) is None
+    ]
     blamed = [left for violation in found if (left := unexcused(violation, full)) is not None]
-    bout.violations += blamed
+    bout.violations += [{**violation, "rows": violation["rows"][:ROWS_KEPT]} for violation in blamed]
     return blamed
 
 
@@ -396,6 +402,6 @@ def _verify(bout: Bout, found: Arena, record: Record) -> None:
         return
     report = json.loads(done.stdout)
     bad = [{"at": time.time(), **one} for one in report["invariants"] if not one["ok"]]
-    bout.broken += [f"{one['id']} {one['name']} at the end: {_rows(one)}" for one in _blame(bout, bad)]
+    bout.broken += [f"{one['id']} {one['name']} at the end: {_rows(one)}" for one in blame(bout, bad)]
     bout.checked = {one["id"]: one["checked"] for one in report["invariants"]}
     bout.invalid += [f"{name} had nothing to look at" for name, count in bout.checked.items() if not count]

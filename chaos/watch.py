@@ -70,7 +70,7 @@ class Watch:
         self.longest_ms = max(self.longest_ms, report.took_ms)
         for verdict in report.verdicts:
             if not verdict.ok:
-                self.violations.append({"at": time.time(), **verdict.as_json()})
+                self.violations.append({"at": report.checked_at.timestamp(), **verdict.as_json()})
 
 
 def _is_no_server(error: Exception) -> bool:

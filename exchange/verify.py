@@ -253,9 +253,15 @@ _FAIR = (
         f"SELECT * FROM ({_FAIR_FILLS}) AS f WHERE unfair IS NOT NULL",
         checked=FILLS,
         note="""
-        SELECT CASE WHEN count(*) > 0 THEN count(*) || ' fills are older than the quote versions that are kept: judged'
-                    || ' by their orders and tenures only' END
-          FROM ledger_fill f JOIN exchange_retention r ON r.symbol = f.symbol AND r.version >= f.quote_version""",
+        SELECT nullif(concat_ws('; ',
+                   CASE WHEN count(dropped) > 0
+                        THEN count(dropped) || ' fills are older than the quote versions that are kept: judged by their'
+                             || ' orders and tenures only' END,
+                   CASE WHEN count(*) > count(committed_at)
+                        THEN count(*) - count(committed_at) || ' fills are older than the commit times that the server'
+                             || ' keeps: judged by their own times only' END), '')
+          FROM (SELECT r.symbol AS dropped, pg_xact_commit_timestamp(f.xid::xid) AS committed_at FROM ledger_fill f
+                  LEFT JOIN exchange_retention r ON r.symbol = f.symbol AND r.version >= f.quote_version) AS f""",
     ),
     Check("I9", "the quote's row knows the best price that rests on each side of the book", _BOOK, checked=SYMBOLS),
     Check(

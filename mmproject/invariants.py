@@ -19,7 +19,7 @@ from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
-ROWS_SHOWN: Final = 20  # offending rows that a check hands back; all of them are counted
+ROWS_SHOWN: Final = 200  # offending rows that a check hands back; all of them are counted
 Row = dict[str, Any]
 
 

@@ -170,9 +170,11 @@ class Stage:
 
             eventually(lambda: running.done() or waits(), DEADLINE_S, "the second command waits or ends")
             waited = not running.done()
-            if meanwhile is not None:
-                meanwhile(holder)
-            holder.execute("COMMIT")
+            try:
+                if meanwhile is not None:
+                    meanwhile(holder)
+            finally:
+                holder.execute("COMMIT")  # or the second would wait for ever
             try:
                 answer = running.result(DEADLINE_S)
             except psycopg.Error as error:

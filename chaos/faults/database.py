@@ -14,7 +14,7 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from chaos.occasion import Broken, Occasion
+from chaos.occasion import POLL_S, Broken, Occasion
 from chaos.servers import Server
 from mmproject.primary import is_unreplicated
 from mmproject.provision import LOGINS, ROLE_LIMITS
@@ -104,20 +104,26 @@ def disk_full(it: Occasion) -> None:
             written.seek(already)
             return written.read().count(b"No space left on device")
 
+    def is_hit() -> bool:
+        if not it.hit_at and refused():
+            it.hit_at = time.time()
+        return bool(it.hit_at)
+
     with it.database_lost():  # it may end of it
         primary.process.may_end = True
         disk.fill()
         try:
             with suppress(Broken):  # what is there already may do for a while: the log's files are used again
-                it.eventually(lambda: refused() or it.stop.is_set(), "something is refused", FULL_S)
-            it.hit_at = time.time()
-            it.wait()
+                it.eventually(lambda: is_hit() or it.stop.is_set(), "something is refused", FULL_S)
+            end = time.monotonic() + it.seconds
+            while time.monotonic() < end and not it.stop.wait(POLL_S):
+                is_hit()
         finally:
             disk.free()
         it.eventually(primary.answers, "the server answers again")
         primary.process.may_end = False
     it.details |= {"server": primary.name, "refused": refused()}
-    it.cut_short = not it.details["refused"]
+    it.cut_short = not it.hit_at
 
 
 def connections_taken(it: Occasion) -> None:

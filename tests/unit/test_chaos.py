@@ -345,7 +345,7 @@ def full_disk(fault: str = "disk_full", hit: float = 10.0, freed: float = 20.0) 
 def test_only_progress_is_excused_and_only_by_a_full_disk(name: str, at: float, fault: str, excused: bool) -> None:
     one = full_disk(fault)
     assert (unexcused({"id": name, "at": at}, nothing_written([one])) is None) == excused
-    one.cut_short = True  # nothing was refused for want of space
+    one.hit_at = 0.0  # nothing was refused for want of space
     assert not nothing_written([one])
 
 
@@ -396,6 +396,18 @@ def test_of_what_was_uncovered_only_what_is_not_excused_is_told() -> None:
     assert left is not None
     assert left["violations"] == 3
     assert [row["uncovered_since"] for row in left["rows"]] == ["1970-01-01T00:05:00Z"]
+
+
+def test_what_is_blamed_is_what_is_not_excused_with_its_first_rows() -> None:
+    bout = Bout(1, 600.0, FAULTS, [], occasions=list(ONCE))
+    fenced = {"id": "I4", "at": 12.0, "violations": 9, "rows": [{"symbol": "ALFA"}] * 9}
+    stale = {"id": "I11", "at": 12.0, "violations": 1, "rows": [{"symbol": "ALFA"}]}
+    run.blame(bout, [stale, fenced, uncovered((12, 19)), uncovered((12, 19), (300, 306))])
+    assert [one["id"] for one in bout.excused] == ["I11", "I14"]
+    assert [(one["id"], one["violations"], len(one["rows"])) for one in bout.violations] == [
+        ("I4", 9, 5),
+        ("I14", 1, 1),
+    ]
 
 
 def test_why_it_is_not_ok_comes_last_of_all_that_is_printed(
