@@ -114,5 +114,13 @@ def _first_not_green(report: Path) -> Outcome | None:
         for kind in ("error", "failure"):
             found = case.find(kind)
             if found is not None:
-                return Outcome(False, test, kind == "failure", found.get("message") or found.text or "")
+                return Outcome(False, test, kind == "failure", _words(found.get("message", ""), found.text or ""))
     return None
+
+
+def _words(message: str, text: str) -> str:
+    """A failure's message, from the report where pytest has cut it short (after 500 characters)."""
+    if message and not message.endswith("in element text]"):
+        return message
+    lines = [line.removeprefix("E").strip() for line in text.splitlines() if line.startswith("E ")]
+    return "\n".join(lines) or message or text

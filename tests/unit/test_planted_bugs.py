@@ -89,18 +89,35 @@ def test_two_and_two(four: int) -> None:
     assert four == 4
 """
 
+# pytest cuts a message short after 500 characters; the source that it shows beside it says nothing.
+LONG = TEST.replace(
+    "    assert", "    said = 'x' * 600 + '\\n' + f'assert {add(2, 2)} == 4'\n    assert not said, said\n    assert"
+)
+LONG_OTHERWISE = TEST.replace("    assert", "    raise AssertionError('x\\n' * 600)  # assert 0 == 4\n    assert")
+
 
 @pytest.mark.parametrize(
     ("tests", "result"),
     [
         (TEST, CAUGHT),
+        (LONG, CAUGHT),
+        (LONG_OTHERWISE, WRONG_REASON),
         (TEST.replace("4", "add(2, 2)"), SURVIVED),
         (TEST.replace("    assert", "    assert add(2, 2) != 0, 'something else'\n    assert"), WRONG_REASON),
         (BROKEN_FIXTURE, WRONG_REASON),
         ("import no_such_module\n" + TEST, WRONG_REASON),
         ("def test_three() -> None:\n    pass\n", WRONG_REASON),
     ],
-    ids=["caught", "survived", "another failure", "set-up failed", "import failed", "no such test"],
+    ids=[
+        "caught",
+        "caught in many words",
+        "only in the source",
+        "survived",
+        "another failure",
+        "set-up failed",
+        "import failed",
+        "no such test",
+    ],
 )
 def test_only_a_failure_of_the_tests_own_that_says_what_it_should_counts_as_a_catch(
     tmp_path: Path, tests: str, result: str
