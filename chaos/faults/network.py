@@ -12,6 +12,7 @@ from chaos.occasion import Occasion
 from chaos.proxy import Direction, Moment
 
 LOST_S: Final = 10.0  # of TTL 3 s: far more than it takes
+SETTLED_S: Final = 0.5  # sessions that were ended are gone by then
 
 
 def partition_both(it: Occasion) -> None:
@@ -41,11 +42,12 @@ def late_write(it: Occasion) -> None:
     """A quote is on its way when the network stops, and arrives when others have long taken over: it is refused."""
     line = it.arena.lines[it.node or ""]
     refused = "SELECT count(*) FROM authority_refusal WHERE node = %s"
+    # A fault just before may have ended its sessions: what is held then would arrive nowhere. So it has to quote anew.
     quotes = (
         "SELECT 1 FROM exchange_quote q JOIN authority_lease_in_force l ON l.symbol = q.symbol"
-        " WHERE l.node = %s AND q.quote_incarnation = l.incarnation LIMIT 1"
+        " WHERE l.node = %s AND q.quote_incarnation = l.incarnation AND q.published_at > to_timestamp(%s) LIMIT 1"
     )
-    it.eventually(lambda: it.rows(quotes, it.node), f"{it.node} quotes")
+    it.eventually(lambda: it.rows(quotes, it.node, it.began_at + SETTLED_S), f"{it.node} quotes")
     before = it.rows(refused, it.node)[0][0]
     alive = "SELECT id FROM authority_incarnation WHERE node = %s AND ended_at IS NULL"
     hold = line.hold(b"authority_replace_quotes")
